@@ -1,0 +1,19 @@
+"""aiopark: park asyncio and trio tasks until a thread unparks them."""
+
+from aiopark._errors import ClosedError, UnsupportedError
+from aiopark._parker import Parker
+from aiopark._statistics import Statistics, statistics
+from aiopark._thread_parker import ThreadParker
+from aiopark._unpark_handle import UnparkHandle
+from aiopark._word import Word
+
+__all__ = [
+    "ClosedError",
+    "Parker",
+    "Statistics",
+    "ThreadParker",
+    "UnparkHandle",
+    "UnsupportedError",
+    "Word",
+    "statistics",
+]

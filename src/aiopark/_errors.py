@@ -1,0 +1,34 @@
+"""The two exceptions that aiopark adds to Python's own."""
+
+
+class ClosedError(RuntimeError):
+    """The Parker or Word was closed while, or before, somebody used it.
+
+    Example:
+        >>> import asyncio, aiopark
+        >>> async def main():
+        ...     parker = aiopark.Parker()
+        ...     asyncio.get_running_loop().call_soon(parker.close)
+        ...     await parker.park()
+        >>> asyncio.run(main())
+        Traceback (most recent call last):
+            ...
+        aiopark._errors.ClosedError: the Parker was closed: make a new one to park again
+    """
+
+
+class UnsupportedError(RuntimeError):
+    """This operating system, or the forced backend, cannot do what was asked.
+
+    Raised when the object is constructed, never later. The message says what to use instead.
+
+    Example:
+        >>> import os, subprocess, sys
+        >>> run = subprocess.run(
+        ...     [sys.executable, "-c", "import aiopark; aiopark.Word()"],
+        ...     env={**os.environ, "AIOPARK_BACKEND": "ulock" if sys.platform != "darwin" else "futex"},
+        ...     capture_output=True, text=True, check=False,
+        ... )
+        >>> "UnsupportedError" in run.stderr
+        True
+    """

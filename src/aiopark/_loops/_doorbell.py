@@ -1,0 +1,66 @@
+"""Doorbell: a descriptor of our own that makes a selector loop call us, cheaper than its own self-pipe.
+
+asyncio's `call_soon_threadsafe` builds a Handle and writes to a socket for every call; this writes to an eventfd
+where there is one (8 bytes in the kernel, one descriptor). Where the loop cannot watch descriptors (Windows'
+Proactor, some Qt loops), there is none and `call_soon_threadsafe` is used.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import weakref
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+    from collections.abc import Callable
+
+
+class Doorbell:
+    """Rings the loop that watches it. Closes its descriptors when it is collected.
+
+    Attributes:
+        ring: rings. Any thread, signal handlers, finalizers; does not block. At a closed loop's doorbell: nothing.
+        silence: takes the rings back, on the loop's thread, before what was posted is looked at.
+    """
+
+    __slots__ = ("__weakref__", "_fileno", "ring", "silence")
+
+    def __init__(self) -> None:
+        self.ring: Callable[[], object]
+        self.silence: Callable[[], object]
+        if hasattr(os, "eventfd"):
+            self._fileno = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self.ring = partial(os.eventfd_write, self._fileno, 1)
+            self.silence = partial(_quietly, os.eventfd_read, self._fileno)
+            closing = weakref.finalize(self, os.close, self._fileno)
+        else:
+            receiver, sender = socket.socketpair()
+            receiver.setblocking(False)
+            sender.setblocking(False)
+            self._fileno = receiver.fileno()
+            self.ring = partial(_quietly, sender.send, b"\0")  # full: it rings already
+            self.silence = partial(_quietly, receiver.recv, 4096)
+            closing = weakref.finalize(self, _close, receiver, sender)
+        closing.atexit = False  # at exit the kernel closes it, after the last daemon thread that may ring
+
+    def attach(self, loop: AbstractEventLoop, answer: Callable[[], object]) -> bool:
+        """Have `loop` call `answer` while it rings. False: this loop watches no descriptors."""
+        try:
+            loop.add_reader(self._fileno, answer)
+        except (NotImplementedError, AttributeError):
+            return False
+        return True
+
+
+def _quietly(call: Callable[..., object], *arguments: object) -> None:
+    with suppress(BlockingIOError):
+        call(*arguments)
+
+
+def _close(*sockets: socket.socket) -> None:
+    for one in sockets:
+        one.close()

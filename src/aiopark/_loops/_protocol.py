@@ -1,0 +1,43 @@
+"""What a Parker needs from an event loop."""
+
+from collections.abc import Awaitable
+from typing import Protocol
+
+
+class Waiter(Protocol):
+    """One sleep of one task. Also the owner that stands in the Parker's slot, see `_owner`."""
+
+    def sleep(self, deadline: float) -> Awaitable[None]:
+        """Put the running task to sleep until a wake, the deadline (on the loop's clock) or a cancellation.
+
+        May return for no reason at all: the caller looks again.
+        """
+        ...
+
+    def wake(self) -> None:
+        """End the sleep soon. From any thread, a signal handler or a finalizer; never blocks or raises."""
+        ...
+
+    def abandon(self) -> None:
+        """Say that the sleeping coroutine was thrown away (GeneratorExit), from whatever thread does so."""
+        ...
+
+    def gone(self) -> bool:
+        """Tell whether the task can never run again. Once True, always True."""
+        ...
+
+
+class Loop(Protocol):
+    """The running event loop, as one task sees it."""
+
+    def time(self) -> float:
+        """Give the time on the loop's clock, in seconds."""
+        ...
+
+    def checkpoint(self) -> Awaitable[None]:
+        """Let other tasks run once; a cancellation is delivered here."""
+        ...
+
+    def waiter(self) -> Waiter:
+        """Make the waiter for one sleep of the running task."""
+        ...

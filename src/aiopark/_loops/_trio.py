@@ -1,0 +1,105 @@
+"""trio: how a task sleeps and is woken.
+
+Who writes what: a waiter's fields belong to the thread that trio runs on, `_posted` apart, which any waker writes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import trio
+
+from aiopark._loops._mailbox import Mailbox
+
+
+class TrioWaiter:
+    """One sleep of one task."""
+
+    __slots__ = ("_bridge", "_gone", "_posted", "_task")
+
+    def __init__(self, bridge: TrioBridge) -> None:
+        self._bridge: Final = bridge
+        self._task: trio.lowlevel.Task | None = None
+        self._gone = False
+        self._posted = False
+
+    async def sleep(self, deadline: float) -> None:
+        """See `Waiter.sleep`."""
+        bridge = self._bridge
+        self._task = trio.lowlevel.current_task()
+        bridge.parked += 1
+        try:
+            if deadline == math.inf:
+                await trio.lowlevel.wait_task_rescheduled(self._abort)
+            else:
+                with trio.CancelScope(deadline=deadline):
+                    await trio.lowlevel.wait_task_rescheduled(self._abort)
+        finally:
+            self._task = None
+            bridge.parked -= 1
+
+    def _abort(self, _: object) -> trio.lowlevel.Abort:
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def wake(self) -> None:
+        """See `Waiter.wake`."""
+        if not self._posted:  # see AsyncioWaiter.wake
+            self._bridge.post(self)
+            self._posted = True
+
+    def abandon(self) -> None:
+        """See `Waiter.abandon`."""
+        self._gone = True
+
+    def gone(self) -> bool:
+        """See `Waiter.gone`."""
+        return self._gone or self._bridge.finished or self._bridge.is_ghost()
+
+    def resume(self) -> None:
+        """Reschedule the task. Called by the mailbox."""
+        task, self._task = self._task, None
+        if task is not None:
+            trio.lowlevel.reschedule(task)
+
+
+class TrioBridge(Mailbox):
+    """The mailbox of one `trio.run`, which keeps it alive in a RunVar.
+
+    Attributes:
+        finished: whether that run is over. Written by whoever finds out, True only.
+    """
+
+    __slots__ = ("_token", "finished")
+
+    time = staticmethod(trio.current_time)
+    checkpoint = staticmethod(trio.lowlevel.checkpoint)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._token = trio.lowlevel.current_trio_token()
+        self.finished = False
+
+    def waiter(self) -> TrioWaiter:
+        return TrioWaiter(self)
+
+    def _ring(self) -> None:
+        try:
+            self._token.run_sync_soon(self.drain, idempotent=True)
+        except trio.RunFinishedError:
+            self.finished = True
+
+
+_bridge: Final[trio.lowlevel.RunVar[TrioBridge]] = trio.lowlevel.RunVar("aiopark bridge")
+
+
+def running_bridge() -> TrioBridge:
+    """Give the bridge of the trio run that this task is part of."""
+    try:
+        bridge = _bridge.get()
+    except LookupError:
+        bridge = TrioBridge()
+        _bridge.set(bridge)
+    return bridge
+

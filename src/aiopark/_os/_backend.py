@@ -1,0 +1,57 @@
+"""The seam: what aiopark needs from an operating system, and how a failed call is told."""
+
+import os
+from typing import Protocol
+
+# Cap of one wait, in seconds. Windows' DWORD of milliseconds ends at 49.7 days, macOS' microseconds at 71.6
+# minutes, and a 32-bit time_t sooner than users think: whoever waits goes round again, so capping costs nothing.
+LONGEST_WAIT = 86_400.0
+
+
+class Backend(Protocol):
+    """Wait and wake on the address of an aligned 32-bit cell.
+
+    Attributes:
+        name: "futex", "waitaddress", "ulock" or "portable".
+        supports_shared: whether `shared=True` reaches other processes.
+        supports_native_wake: whether code that does not go through aiopark can wake a waiter.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def supports_shared(self) -> bool: ...
+    @property
+    def supports_native_wake(self) -> bool: ...
+
+    def wait(
+        self, address: int, expected: int, deadline: float | None = None, *, shared: bool = False
+    ) -> None:
+        """Sleep while the cell holds `expected`, until woken. Releases the GIL.
+
+        Every return means "look again": the cell did not hold `expected`, somebody woke, the deadline passed,
+        a signal arrived, the wait was capped, or nothing happened at all (a spurious wake-up).
+
+        Args:
+            address: of the cell, a multiple of 4.
+            expected: the value to sleep on, 0 to 2**32 - 1.
+            deadline: seconds on `time.monotonic()`, or None to wait forever.
+            shared: whether the wake may come from another process.
+
+        Raises:
+            OSError: the call failed in a way that no rule allows for; the message names the call.
+        """
+        ...
+
+    def wake_one(self, address: int, *, shared: bool = False) -> None:
+        """Wake one waiter, if there is one. Does not block, and is safe in a signal handler."""
+        ...
+
+    def wake_all(self, address: int, *, shared: bool = False) -> None:
+        """Wake every waiter. Does not block, and is safe in a signal handler."""
+        ...
+
+
+def call_failed(call: str, error: int, address: int) -> OSError:
+    """Build the OSError for an errno that `call` should not give."""
+    return OSError(error, f"{call} on the word at {address:#x}: {os.strerror(error)}")

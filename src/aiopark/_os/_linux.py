@@ -1,0 +1,155 @@
+"""Linux: futex(2).
+
+Sources: man 2 futex; kernel/futex/syscalls.c; the syscall.tbl of each architecture for the numbers.
+"""
+
+import ctypes
+import errno
+import math
+import platform
+import sys
+import time
+from typing import Final
+
+from aiopark._os._backend import LONGEST_WAIT, call_failed
+
+WAKE: Final = 1
+WAIT_BITSET: Final = 9  # unlike WAIT, its deadline is absolute, on CLOCK_MONOTONIC
+PRIVATE: Final = 128
+MATCH_ANY: Final = 0xFFFFFFFF
+INT_MAX: Final = 0x7FFFFFFF
+
+# The number of futex, whose timespec is made of two C longs.
+_FUTEX: Final = {
+    "x86_64": 202, "i386": 240, "arm": 240, "aarch64": 98, "riscv64": 98, "loongarch64": 98,
+    "ppc64": 221, "ppc": 221, "s390x": 238, "s390": 238,
+}  # fmt: skip
+# The number of futex_time64, on every 32-bit machine; riscv32 and kernels without 32-bit time have only this.
+_FUTEX_TIME64: Final = 422
+
+_WAIT_ERRORS: Final = frozenset({errno.EAGAIN, errno.ETIMEDOUT, errno.EINTR})
+
+
+def architecture(machine: str, pointer_bytes: int) -> str:
+    """Name the system call table that this process uses: a 32-bit Python may run on a 64-bit kernel."""
+    machine = machine.lower()
+    wide = pointer_bytes == 8
+    if machine in {"x86_64", "amd64"} or (machine.startswith("i") and machine.endswith("86")):
+        return "x86_64" if wide else "i386"
+    if machine.startswith(("aarch64", "arm")):
+        return "aarch64" if wide else "arm"
+    for family in ("ppc", "riscv", "s390"):
+        if machine.startswith(family):
+            return {"ppc": ("ppc", "ppc64"), "riscv": ("riscv32", "riscv64"), "s390": ("s390", "s390x")}[
+                family
+            ][wide]
+    return machine
+
+
+class Timespec32(ctypes.Structure):
+    """What futex takes: two longs."""
+
+    _fields_ = (("sec", ctypes.c_long), ("nsec", ctypes.c_long))
+
+
+class Timespec64(ctypes.Structure):
+    """What futex_time64 takes, whatever the size of a long."""
+
+    _fields_ = (("sec", ctypes.c_int64), ("nsec", ctypes.c_int64))
+
+
+class Futex:
+    """Linux' futex as a Backend.
+
+    Example:
+        >>> import sys
+        >>> from aiopark.lowlevel import Futex
+        >>> (Futex.create() is not None) == (sys.platform == "linux")
+        True
+    """
+
+    name: Final = "futex"
+    supports_shared: Final = True
+    supports_native_wake: Final = True
+
+    def __init__(self, number: int, timespec: type[Timespec32] | type[Timespec64]) -> None:
+        self.number: Final = number
+        self._timespec = timespec
+        prototype = (ctypes.c_long,) * 7
+        # CDLL gives the GIL up while the call waits; PyDLL keeps it, for calls that never do.
+        # Without argtypes ctypes would pass a Python int as a 32-bit C int.
+        self._wait = ctypes.CDLL(None, use_errno=True)["syscall"]
+        self._wait.argtypes, self._wait.restype = prototype, ctypes.c_long
+        self._wake = ctypes.PyDLL(None, use_errno=True)["syscall"]
+        self._wake.argtypes, self._wake.restype = prototype, ctypes.c_long
+
+    @classmethod
+    def create(cls) -> "Futex | None":
+        """Give the backend, or None where `refusal()` has a reason. Does not block.
+
+        Returns:
+            The backend for this machine.
+        """
+        found = cls._probe()
+        return found if isinstance(found, cls) else None
+
+    @classmethod
+    def refusal(cls) -> str | None:
+        """Say why `create()` gives None here, or None if it works. Does not block."""
+        found = cls._probe()
+        return found if isinstance(found, str) else None
+
+    @classmethod
+    def _probe(cls) -> "Futex | str":
+        if not sys.platform.startswith("linux"):
+            return f"futex is Linux' own call, and this is {sys.platform}"
+        machine = architecture(platform.machine(), ctypes.sizeof(ctypes.c_void_p))
+        candidates: list[tuple[int, type[Timespec32] | type[Timespec64]]] = []
+        if machine in _FUTEX:
+            candidates.append((_FUTEX[machine], Timespec32))
+        if ctypes.sizeof(ctypes.c_void_p) == 4:
+            candidates.append((_FUTEX_TIME64, Timespec64))
+        if not candidates:
+            return f"the number of the futex system call is not known for {platform.machine()}"
+        reasons = []
+        for number, timespec in candidates:
+            backend = cls(number, timespec)
+            try:
+                backend.wake_one(ctypes.addressof(_nobody))
+            except OSError as error:
+                reasons.append(f"system call {number} failed: {error.strerror}")
+            else:
+                return backend
+        return "; ".join(reasons)
+
+    def wait(
+        self, address: int, expected: int, deadline: float | None = None, *, shared: bool = False
+    ) -> None:
+        """See `Backend.wait`."""
+        timespec = None
+        if deadline is not None:
+            # Rounded up: an absolute deadline that the kernel meets early would only be waited for again.
+            nanoseconds = math.ceil(min(deadline, time.monotonic() + LONGEST_WAIT) * 1e9)
+            timespec = self._timespec(*divmod(max(nanoseconds, 0), 1_000_000_000))
+        operation = WAIT_BITSET if shared else WAIT_BITSET | PRIVATE
+        at = 0 if timespec is None else ctypes.addressof(timespec)
+        if self._wait(self.number, address, operation, expected, at, 0, MATCH_ANY) == -1:
+            error = ctypes.get_errno()
+            if error not in _WAIT_ERRORS:
+                raise call_failed("futex(FUTEX_WAIT_BITSET)", error, address)
+
+    def wake_one(self, address: int, *, shared: bool = False) -> None:
+        """See `Backend.wake_one`."""
+        self._wake_some(address, 1, shared)
+
+    def wake_all(self, address: int, *, shared: bool = False) -> None:
+        """See `Backend.wake_all`."""
+        self._wake_some(address, INT_MAX, shared)
+
+    def _wake_some(self, address: int, count: int, shared: bool) -> None:
+        operation = WAKE if shared else WAKE | PRIVATE
+        if self._wake(self.number, address, operation, count, 0, 0, 0) == -1:
+            raise call_failed("futex(FUTEX_WAKE)", ctypes.get_errno(), address)
+
+
+_nobody = ctypes.c_uint32()  # the probe wakes on it

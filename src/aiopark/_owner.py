@@ -1,0 +1,61 @@
+"""One owner parks: the slot in which the parked thread or task stands.
+
+Locking: a slot is the key OWNER of a dict. Each operation here on that dict is one C call on str keys, which
+CPython documents as atomic (per-object lock in free-threaded builds, "Thread Safety Guarantees" in the library
+reference). No lock is held while the slot is read, so a signal handler or finalizer may run at any point.
+
+Who writes the key:
+  claim     puts itself into an empty slot (setdefault: of two that try, one wins);
+  release   takes itself out, on the thread that parked;
+  claim     also removes an owner that is gone (its loop is closed, its coroutine was thrown away, it was parked
+            before a fork). One that is gone never runs `release`, so only takeovers race each other: `_takeover`
+            serializes them, and nothing else takes that lock.
+"""
+
+import os
+import threading
+from typing import Any, Protocol
+
+OWNER = "owner"
+
+_takeover = threading.RLock()
+
+
+class Owner(Protocol):
+    """Something that can stand in the slot."""
+
+    def gone(self) -> bool:
+        """Tell whether it can never be woken again. Once True, always True."""
+        ...
+
+
+def claim(slot: dict[str, Any], owner: Owner, kind: str) -> None:
+    """Put `owner` into the slot.
+
+    Raises:
+        RuntimeError: somebody else is parked.
+    """
+    while (other := slot.setdefault(OWNER, owner)) is not owner:
+        if not other.gone():
+            raise RuntimeError(
+                f"this {kind} is already parked on by another thread or task: one owner parks at a time; "
+                f"give each of them its own {kind}"
+            )
+        with _takeover:
+            if slot.get(OWNER) is other:
+                del slot[OWNER]
+
+
+def release(slot: dict[str, Any], owner: Owner) -> None:
+    """Take `owner` out of the slot, if it is there. Only where `owner.gone()` is False."""
+    if slot.get(OWNER) is owner:
+        del slot[OWNER]
+
+
+def _after_fork_in_child() -> None:
+    global _takeover  # noqa: PLW0603  # a thread of the parent may have held it
+    _takeover = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,281 @@
+"""Parker: parks the calling task.
+
+Locking. None: the permit and the parked waiter are two keys of one dict, `_cell`. Each operation on it is one C
+call on str keys, which CPython documents as atomic (per-object lock in free-threaded builds; "Thread Safety
+Guarantees" in the library reference). So a signal handler or finalizer that unparks may interrupt any line here,
+this module's own included, and two finalizers on two threads cannot deadlock on two parkers, as they could with a
+lock in each.
+
+Who writes what:
+  PERMIT   set by `unpark`, from anywhere; popped by a park that returns, and by `prepare_park`.
+  OWNER    set and removed by the task that parks, see `_owner`.
+  CLOSED   set by `close`, never removed.
+
+A wake is a hint, as a kernel's is: it grants nothing, the task that it resumes takes the permit from the cell
+itself. So there is nothing to put back: a park that is cancelled, times out, dies with its loop or is thrown away
+leaves the permit where it is. The price would be a woken task that finds no permit, which sleeps on.
+
+Which race each re-check closes:
+  no lost wake-up   a park writes OWNER, then looks for PERMIT; an unpark writes PERMIT, then looks for OWNER. The
+                    two writes are operations of one dict, so one comes second, and its look sees the other.
+  ties              a park whose deadline has passed looks for the permit before it looks at the clock.
+  timers            may fire a tick early: the clock decides, and the task sleeps again.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from aiopark._deadline import Seconds, after, seconds
+from aiopark._errors import ClosedError, UnsupportedError
+from aiopark._loops import running_loop
+from aiopark._owner import OWNER, claim, release
+from aiopark._unpark_handle import UnparkHandle
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from aiopark._loops import Loop
+    from aiopark._word import Word
+
+PERMIT: Final = "permit"
+CLOSED: Final = "closed"
+
+
+class Parker:
+    """Parks the calling task until it is unparked, on asyncio, uvloop and trio (and so on anyio).
+
+    At most one permit is stored. `unpark` deposits it, a park that returns takes it: an unpark that comes first
+    is never lost. One task parks at a time; anyone unparks, from any thread. A Parker belongs to no loop: it is
+    made anywhere, and each park may run on another loop. Every park is a checkpoint: other tasks get to run.
+
+    Also a context manager, which closes it.
+
+    Args:
+        word: reserved for words that native code or another process unparks; None.
+
+    Raises:
+        UnsupportedError: a word was given, which this release does not watch yet.
+
+    Example:
+        >>> import asyncio, threading, aiopark
+        >>> async def main():
+        ...     parker = aiopark.Parker()
+        ...     threading.Timer(0.01, parker.unpark).start()
+        ...     await parker.park()
+        ...     return await parker.park_timeout(0.01)
+        >>> asyncio.run(main())
+        False
+
+    Source: the verbs are parking_lot_core's ThreadParker, the permit is crossbeam's `Parker`.
+    """
+
+    __slots__ = ("__weakref__", "_cell", "word")
+
+    def __init__(self, word: Word | None = None) -> None:
+        if word is not None:
+            raise UnsupportedError(
+                "a Parker does not watch words in this release; park a thread on it with aiopark.ThreadParker(word)"
+            )
+        self.word: Final = word
+        self._cell: Final[dict[str, Any]] = {}
+
+    def __repr__(self) -> str:
+        cell = self._cell.copy()
+        state = "permit stored" if PERMIT in cell else "parked" if OWNER in cell else "idle"
+        return f"<aiopark.Parker {'closed' if CLOSED in cell else state}>"
+
+    def prepare_park(self) -> None:
+        """Drop a stale permit: what was unparked before no longer counts.
+
+        For the task that will park. Does not block.
+
+        Example:
+            >>> import asyncio, aiopark
+            >>> parker = aiopark.Parker()
+            >>> parker.unpark()
+            >>> parker.prepare_park()
+            >>> asyncio.run(parker.park_timeout(0))
+            False
+        """
+        self._cell.pop(PERMIT, None)
+
+    async def park(self) -> None:
+        """Sleep until there is a permit, and take it.
+
+        Await it in a task. The loop goes on; no thread is used. Cancelling it leaves the permit in store.
+
+        Raises:
+            RuntimeError: another task is parked on this Parker, or no event loop runs here.
+            ClosedError: the Parker was closed, and no permit is left in it.
+
+        Example:
+            >>> import asyncio, aiopark
+            >>> parker = aiopark.Parker()
+            >>> parker.unpark()
+            >>> asyncio.run(parker.park())
+        """
+        await self._park(running_loop(), math.inf)
+
+    async def park_until(self, deadline: Seconds) -> bool:
+        """Sleep until there is a permit, or until the loop's clock reaches the deadline.
+
+        Never early. When permit and deadline come together, the permit wins. Otherwise as `park`.
+
+        Args:
+            deadline: seconds on the clock of the running loop: `loop.time()`, `trio.current_time()`,
+                `anyio.current_time()`. One in the past takes a stored permit or gives up without sleeping;
+                math.inf waits forever.
+
+        Returns:
+            True: unparked, the permit is taken. False: the deadline passed.
+
+        Raises:
+            TypeError: deadline is no number.
+            ValueError: deadline is NaN.
+            RuntimeError: another task is parked on this Parker, or no event loop runs here.
+            ClosedError: the Parker was closed, and no permit is left in it.
+
+        Example:
+            >>> import asyncio, aiopark
+            >>> async def main():
+            ...     return await aiopark.Parker().park_until(asyncio.get_running_loop().time() + 0.01)
+            >>> asyncio.run(main())
+            False
+        """
+        return await self._park(running_loop(), seconds(deadline, "deadline"))
+
+    async def park_timeout(self, timeout: Seconds) -> bool:  # noqa: ASYNC109  # the verb is ThreadParker's
+        """Sleep until there is a permit, or for this long. Otherwise as `park_until`.
+
+        Args:
+            timeout: seconds from now on the loop's clock; negative ones count as none, math.inf waits forever.
+
+        Returns:
+            True: unparked, the permit is taken. False: the time passed.
+
+        Raises:
+            TypeError: timeout is no number.
+            ValueError: timeout is NaN.
+            RuntimeError: another task is parked on this Parker, or no event loop runs here.
+            ClosedError: the Parker was closed, and no permit is left in it.
+
+        Example:
+            >>> import asyncio, aiopark
+            >>> asyncio.run(aiopark.Parker().park_timeout(0.01))
+            False
+        """
+        loop = running_loop()
+        return await self._park(loop, after(loop.time(), seconds(timeout, "timeout")))
+
+    def timed_out(self) -> bool:
+        """After `park_until` gave False: is there still no permit? Asked under the lock that unparkers hold.
+
+        May be called from any thread. Does not block.
+
+        Returns:
+            True: no permit came. False: one came after the deadline and is stored.
+
+        Example:
+            >>> import aiopark
+            >>> parker = aiopark.Parker()
+            >>> parker.timed_out()
+            True
+            >>> parker.unpark()
+            >>> parker.timed_out()
+            False
+        """
+        return PERMIT not in self._cell
+
+    def unpark_lock(self) -> UnparkHandle:
+        """Deposit the permit now, wake later: for a caller that holds a lock.
+
+        May be called from any thread, any loop, a signal handler or a finalizer. Does not block.
+
+        Returns:
+            The handle whose `unpark()` wakes.
+
+        Example:
+            >>> import asyncio, aiopark
+            >>> parker = aiopark.Parker()
+            >>> handle = parker.unpark_lock()  # under your lock
+            >>> handle.unpark()                # after it
+            >>> asyncio.run(parker.park())
+        """
+        self._cell[PERMIT] = True
+        return UnparkHandle(self._wake)
+
+    def unpark(self) -> None:
+        """Deposit the permit and wake the parked task.
+
+        May be called from any thread, any loop, a signal handler or a finalizer. Never blocks. If the loop of the
+        parked task is closed, the permit stays for the next park.
+
+        Example:
+            >>> import asyncio, aiopark
+            >>> parker = aiopark.Parker()
+            >>> parker.unpark()
+            >>> asyncio.run(parker.park())
+        """
+        try:
+            self._cell[PERMIT] = True
+            self._wake()
+        except BaseException:
+            # A signal handler that raises (Ctrl-C) came in between: do it again, all of it may be done twice.
+            self._cell[PERMIT] = True
+            self._wake()
+            raise
+
+    def close(self) -> None:
+        """End the pending park, and every later one, with ClosedError. Idempotent.
+
+        A permit in store is still handed out first. May be called from any thread. Does not block.
+
+        Example:
+            >>> import aiopark
+            >>> with aiopark.Parker() as parker:
+            ...     pass
+            >>> parker
+            <aiopark.Parker closed>
+        """
+        self._cell[CLOSED] = True
+        self._wake()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _wake(self) -> None:
+        waiter = self._cell.get(OWNER)
+        if waiter is not None:
+            waiter.wake()
+
+    async def _park(self, loop: Loop, deadline: float) -> bool:
+        cell = self._cell
+        while True:
+            waiter = loop.waiter()
+            try:
+                claim(cell, waiter, "Parker")
+                # Pairs with: unpark and close, which write their key before they look for the owner.
+                if PERMIT in cell or CLOSED in cell or loop.time() >= deadline:
+                    await loop.checkpoint()
+                else:
+                    await waiter.sleep(deadline)
+            except GeneratorExit:
+                waiter.abandon()  # the coroutine is thrown away, maybe by the collector on some other thread
+                raise
+            except BaseException:
+                release(cell, waiter)
+                raise
+            release(cell, waiter)
+            if cell.pop(PERMIT, False):
+                return True
+            if CLOSED in cell:
+                raise ClosedError("the Parker was closed: make a new one to park again")
+            if loop.time() >= deadline:
+                return False

@@ -1,0 +1,257 @@
+"""Word: one aligned 32-bit cell, 1 = parked (no permit), 0 = unparked (permit).
+
+Memory ordering. This module is the only place that loads or stores the cell (the portable backend's comparison
+aside). A ctypes access is one plain aligned move: load-acquire and store-release on x86, relaxed elsewhere.
+
+Who writes the cell, under what:
+  anyone    stores 0 (`store`, `unpark_lock`): a release, so what was written before is seen by whoever takes it;
+  the owner stores 1 (`_take`, `prepare_park`): no lock, there is one owner (`_owner`).
+
+Which race each fence closes:
+  unparker  "data = x; word = 0". The data must be visible with the 0: a fence before the store where a plain
+            store is no release.
+  owner     "word = 1; look at data". Without a full fence the store of 1 may still sit in the store buffer while
+            the data is read (x86 too). An unpark in between would then be overwritten unseen: lost. With it,
+            either the owner's reads see the data, or the unparker's 0 comes later and stays.
+The kernel compares and sleeps atomically, and its wake is a full barrier after the store: nothing more is needed.
+"""
+
+import ctypes
+import platform
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+from aiopark._errors import ClosedError
+from aiopark._os import default_backend
+from aiopark._owner import claim, release
+from aiopark._unpark_handle import UnparkHandle
+
+PARKED: Final = 1
+PERMIT: Final = 0
+
+_SEQ_CST: Final = 5  # memory_order_seq_cst
+
+
+def _name_full_fence() -> tuple[str, Callable[[], object]]:
+    """Choose this platform's full memory fence, by what can be called through ctypes."""
+    for library, symbol, arguments in (
+        ("libatomic.so.1", "atomic_thread_fence", (_SEQ_CST,)),  # GCC's run-time library
+        (None, "OSMemoryBarrier", ()),  # macOS' libSystem
+        ("kernel32", "FlushProcessWriteBuffers", ()),  # Windows
+    ):
+        try:
+            fence = ctypes.PyDLL(library)[symbol]
+        except (OSError, AttributeError):
+            continue
+        fence.argtypes, fence.restype = (ctypes.c_int,) * len(arguments), None
+        return symbol, partial(fence, *arguments)
+    # No library: a wake on a word that nobody knows. Linux' FUTEX_WAKE has a full barrier before it looks for
+    # waiters (futex_hb_waiters_pending in kernel/futex/futex.h); the portable backend locks and unlocks.
+    nobody = ctypes.c_uint32()
+    wake = default_backend().wake_one
+    return "wake", lambda: wake(ctypes.addressof(nobody))
+
+
+_fence_name: str
+_fence: Callable[[], object]
+_fence_name, _fence = _name_full_fence()
+# Plain moves are acquire and release on x86 alone; elsewhere each of them gets the fence.
+_PLAIN_IS_ORDERED: Final = platform.machine().lower() in {"x86_64", "amd64", "i386", "i486", "i586", "i686", "x86"}
+
+
+class Word:
+    """One aligned 32-bit cell that a thread parks on and anyone unparks: 1 = parked, 0 = unparked.
+
+    `Word()` lives in memory of its own, private to this process, and starts parked.
+
+    Attributes:
+        address: where the cell is; a multiple of 4. What native code is given.
+        shared: whether other processes may wait and wake on it. False for private memory.
+
+    Raises:
+        UnsupportedError: AIOPARK_BACKEND forces a backend that does not work here.
+
+    Example:
+        >>> import aiopark
+        >>> word = aiopark.Word()
+        >>> word.load()
+        1
+        >>> word.unpark()
+        >>> word.load()
+        0
+        >>> aiopark.ThreadParker(word).park_timeout(0)
+        True
+
+    Source: the `key` of parking_lot_core's `windows/waitaddress.rs`.
+    """
+
+    __slots__ = ("__weakref__", "_backend", "_cell", "_slot", "_wake", "address", "shared")
+
+    def __init__(self) -> None:
+        self._backend: Final = default_backend()
+        self._cell: ctypes.c_uint32 | None = ctypes.c_uint32(PARKED)
+        self.address: Final = ctypes.addressof(self._cell)
+        self.shared: Final = False
+        self._wake: Final = partial(self._backend.wake_one, self.address)
+        self._slot: Final[dict[str, Any]] = {}  # the owner that parks, see _owner
+
+    def __repr__(self) -> str:
+        cell = self._cell
+        state = "closed" if cell is None else {PARKED: "parked", PERMIT: "unparked"}.get(cell.value, cell.value)
+        return f"<aiopark.Word {state} at {self.address:#x}>"
+
+    def load(self) -> int:
+        """Read the cell, with acquire ordering.
+
+        May be called from any thread, a signal handler or a finalizer. Does not block.
+
+        Returns:
+            1 for parked, 0 for a permit; whatever else somebody stored.
+
+        Raises:
+            ClosedError: the word was closed.
+
+        Example:
+            >>> import aiopark
+            >>> aiopark.Word().load()
+            1
+        """
+        value = self._open().value  # Pairs with: the release in store.
+        if not _PLAIN_IS_ORDERED:
+            _fence()
+        return value
+
+    def store(self, value: int) -> None:
+        """Write the cell, with release ordering, and wake nobody.
+
+        May be called from any thread, a signal handler or a finalizer. Does not block. Use `unpark` to wake.
+
+        Args:
+            value: 1 for parked, 0 for a permit.
+
+        Raises:
+            ValueError: value does not fit into 32 bits.
+            TypeError: value is no integer.
+            ClosedError: the word was closed.
+
+        Example:
+            >>> import aiopark
+            >>> word = aiopark.Word()
+            >>> word.store(0)
+            >>> word.load()
+            0
+        """
+        if not isinstance(value, int):
+            raise TypeError(f"a word holds an integer (1 = parked, 0 = unparked), not {type(value).__name__}")
+        if not 0 <= value < 2**32:
+            raise ValueError(f"a word holds 32 bits (1 = parked, 0 = unparked): {value} does not fit")
+        self._store(value)
+
+    def unpark_lock(self) -> UnparkHandle:
+        """Deposit the permit now (store 0, with release ordering), wake later.
+
+        May be called from any thread, a signal handler or a finalizer, also under a lock of yours. Does not block.
+
+        Returns:
+            The handle whose `unpark()` wakes.
+
+        Raises:
+            ClosedError: the word was closed.
+
+        Example:
+            >>> import aiopark
+            >>> word = aiopark.Word()
+            >>> handle = word.unpark_lock()
+            >>> word.load()
+            0
+            >>> handle.unpark()
+        """
+        self._store(PERMIT)
+        return UnparkHandle(partial(_wake_and_keep, self._wake, self._cell))
+
+    def unpark(self) -> None:
+        """Deposit the permit and wake whoever is parked on the word.
+
+        May be called from any thread, a signal handler or a finalizer. Does not block.
+
+        Raises:
+            ClosedError: the word was closed.
+            OSError: the system call that wakes failed in a way that no rule allows for.
+
+        Example:
+            >>> import threading, aiopark
+            >>> word = aiopark.Word()
+            >>> threading.Timer(0.01, word.unpark).start()
+            >>> aiopark.ThreadParker(word).park()
+        """
+        cell = self._open()  # the local name keeps the memory until the wake is done, whoever closes meanwhile
+        if not _PLAIN_IS_ORDERED:
+            _fence()
+        cell.value = PERMIT  # Pairs with: the load in _take, and the kernel's comparison.
+        self._wake()
+
+    def close(self) -> None:
+        """Let go of the memory; the word cannot be used any more. Idempotent.
+
+        May be called from any thread. Does not block.
+
+        Raises:
+            RuntimeError: somebody is parked on the word; unpark it first.
+
+        Example:
+            >>> import aiopark
+            >>> word = aiopark.Word()
+            >>> word.close()
+            >>> word.load()
+            Traceback (most recent call last):
+                ...
+            aiopark._errors.ClosedError: the word was closed: make a new one
+        """
+        closer = _Closer()
+        try:
+            # Holding the slot keeps parks out until the cell is gone; they find it gone after that.
+            claim(self._slot, closer, "Word")
+            self._cell = None
+        finally:
+            release(self._slot, closer)
+
+    def _open(self) -> ctypes.c_uint32:
+        cell = self._cell
+        if cell is None:
+            raise ClosedError("the word was closed: make a new one")
+        return cell
+
+    def _store(self, value: int) -> None:
+        cell = self._open()
+        if not _PLAIN_IS_ORDERED:
+            _fence()
+        cell.value = value  # Pairs with: the load in _take.
+
+    def _take(self) -> bool:
+        """Take the permit if there is one. Owner only."""
+        cell = self._open()
+        if cell.value != PERMIT:  # Pairs with: the release that stored 0.
+            return False
+        cell.value = PARKED
+        _fence()  # the owner's fence, see above: nothing is read before the 1 is visible
+        return True
+
+    def _wait(self, deadline: float | None) -> None:
+        """Sleep while the word is parked; every return means "look again". Blocks, GIL released."""
+        cell = self._open()  # keeps the memory while the kernel looks at it
+        self._backend.wait(self.address, PARKED, deadline, shared=self.shared)
+        del cell
+
+
+class _Closer:
+    __slots__ = ()
+
+    def gone(self) -> bool:
+        return False
+
+
+def _wake_and_keep(wake: Callable[[], object], cell: object) -> None:  # noqa: ARG001  # the cell stays alive with it
+    wake()
+
+
