@@ -124,12 +124,17 @@ async def contest(rounds: int, count: int) -> Rounds:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--trips", type=int, default=2000)
     arguments = parser.parse_args()
     pinned = pin_to_one_core()
-    runners: dict[str, Callable[[Coroutine[Any, Any, Rounds]], Rounds]] = {"asyncio": asyncio.run, "uvloop": uvloop.run}
+    runners: dict[str, Callable[[Coroutine[Any, Any, Rounds]], Rounds]] = {
+        "asyncio": asyncio.run,
+        "uvloop": uvloop.run,
+    }
     results = {name: run(contest(arguments.rounds, arguments.trips)) for name, run in runners.items()}
     kept = show(
         f"thread to task to thread, Python {sys.version.split()[0]}, {pinned}",

@@ -13,7 +13,7 @@ class ClosedError(RuntimeError):
         >>> asyncio.run(main())
         Traceback (most recent call last):
             ...
-        aiopark._errors.ClosedError: the Parker was closed: make a new one to park again
+        aiopark.ClosedError: the Parker was closed: make a new one to park again
     """
 
 

@@ -218,9 +218,12 @@ class Parker:
             >>> parker.unpark()
             >>> asyncio.run(parker.park())
         """
+        cell = self._cell
         try:
-            self._cell[PERMIT] = True
-            self._wake()
+            cell[PERMIT] = True
+            waiter = cell.get(OWNER)
+            if waiter is not None:
+                waiter.wake()
         except BaseException:
             # A signal handler that raises (Ctrl-C) came in between: do it again, all of it may be done twice.
             self._cell[PERMIT] = True
@@ -257,12 +260,13 @@ class Parker:
 
     async def _park(self, loop: Loop, deadline: float) -> bool:
         cell = self._cell
+        timed = deadline != math.inf  # the others need no clock
         while True:
             waiter = loop.waiter()
             try:
                 claim(cell, waiter, "Parker")
                 # Pairs with: unpark and close, which write their key before they look for the owner.
-                if PERMIT in cell or CLOSED in cell or loop.time() >= deadline:
+                if PERMIT in cell or CLOSED in cell or (timed and loop.time() >= deadline):
                     await loop.checkpoint()
                 else:
                     await waiter.sleep(deadline)
@@ -277,5 +281,5 @@ class Parker:
                 return True
             if CLOSED in cell:
                 raise ClosedError("the Parker was closed: make a new one to park again")
-            if loop.time() >= deadline:
+            if timed and loop.time() >= deadline:
                 return False

@@ -57,7 +57,15 @@ _fence_name: str
 _fence: Callable[[], object]
 _fence_name, _fence = _name_full_fence()
 # Plain moves are acquire and release on x86 alone; elsewhere each of them gets the fence.
-_PLAIN_IS_ORDERED: Final = platform.machine().lower() in {"x86_64", "amd64", "i386", "i486", "i586", "i686", "x86"}
+_PLAIN_IS_ORDERED: Final = platform.machine().lower() in {
+    "x86_64",
+    "amd64",
+    "i386",
+    "i486",
+    "i586",
+    "i686",
+    "x86",
+}
 
 
 class Word:
@@ -98,7 +106,9 @@ class Word:
 
     def __repr__(self) -> str:
         cell = self._cell
-        state = "closed" if cell is None else {PARKED: "parked", PERMIT: "unparked"}.get(cell.value, cell.value)
+        state = (
+            "closed" if cell is None else {PARKED: "parked", PERMIT: "unparked"}.get(cell.value, cell.value)
+        )
         return f"<aiopark.Word {state} at {self.address:#x}>"
 
     def load(self) -> int:
@@ -185,7 +195,9 @@ class Word:
             >>> threading.Timer(0.01, word.unpark).start()
             >>> aiopark.ThreadParker(word).park()
         """
-        cell = self._open()  # the local name keeps the memory until the wake is done, whoever closes meanwhile
+        cell = (
+            self._open()
+        )  # the local name keeps the memory until the wake is done, whoever closes meanwhile
         if not _PLAIN_IS_ORDERED:
             _fence()
         cell.value = PERMIT  # Pairs with: the load in _take, and the kernel's comparison.
@@ -206,7 +218,7 @@ class Word:
             >>> word.load()
             Traceback (most recent call last):
                 ...
-            aiopark._errors.ClosedError: the word was closed: make a new one
+            aiopark.ClosedError: the word was closed: make a new one
         """
         closer = _Closer()
         try:
@@ -253,5 +265,3 @@ class _Closer:
 
 def _wake_and_keep(wake: Callable[[], object], cell: object) -> None:  # noqa: ARG001  # the cell stays alive with it
     wake()
-
-

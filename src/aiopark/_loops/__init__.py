@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import sys
+from asyncio import _get_running_loop
 from typing import TYPE_CHECKING
 
+from aiopark._loops._asyncio import bridge_of
 from aiopark._loops._mailbox import parked_tasks
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aiopark._loops._protocol import Loop, Waiter
 
 __all__ = ["Loop", "Waiter", "parked_tasks", "running_loop"]
+
+_trio_loop: Callable[[], Loop] | None = None
 
 
 def running_loop() -> Loop:
@@ -19,20 +25,26 @@ def running_loop() -> Loop:
     Raises:
         RuntimeError: there is none.
     """
-    # trio first: in its guest mode an asyncio loop runs on the same thread. Whoever runs under trio has imported
-    # it; a module that another thread is still importing has no `lowlevel` yet.
-    lowlevel = getattr(sys.modules.get("trio"), "lowlevel", None)
-    if lowlevel is not None and lowlevel.in_trio_task():
-        from aiopark._loops import _trio
+    # trio first: in its guest mode an asyncio loop runs on the same thread. Whoever runs under trio has imported it.
+    if "trio" in sys.modules:
+        lowlevel = getattr(
+            sys.modules["trio"], "lowlevel", None
+        )  # None: another thread is still importing it
+        if lowlevel is not None and lowlevel.in_trio_task():
+            return (_trio_loop or _load_trio())()
+    loop = _get_running_loop()
+    if loop is None:
+        raise RuntimeError(
+            "no event loop runs here: a Parker is awaited in a coroutine that asyncio or trio runs; "
+            "a plain thread parks with aiopark.ThreadParker"
+        )
+    return bridge_of(loop)
 
-        return _trio.running_bridge()
-    if "asyncio" in sys.modules:
-        from aiopark._loops import _asyncio
 
-        bridge = _asyncio.running_bridge()
-        if bridge is not None:
-            return bridge
-    raise RuntimeError(
-        "no event loop runs here: a Parker is awaited in a coroutine that asyncio or trio runs; "
-        "a plain thread parks with aiopark.ThreadParker"
-    )
+def _load_trio() -> Callable[[], Loop]:
+    """Import the trio side when trio is first met. An import statement in `running_loop` would cost a microsecond."""
+    global _trio_loop  # noqa: PLW0603  # whoever comes second stores the same function
+    from aiopark._loops._trio import running_bridge
+
+    _trio_loop = running_bridge
+    return running_bridge

@@ -23,52 +23,47 @@ from aiopark._loops._doorbell import Doorbell
 from aiopark._loops._mailbox import Mailbox, mailboxes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterator
 
 
 class AsyncioWaiter:
-    """One sleep of one task: to the Task it looks like a Future."""
+    """One sleep of one task: to the Task it looks like a Future.
+
+    It sleeps while `_callback` is set. What ends the sleep takes the callback, so only one of them does.
+    """
 
     __slots__ = (
         "_asyncio_future_blocking",
         "_bridge",
         "_callback",
-        "_cancel_message",
         "_cancelled",
         "_context",
         "_gone",
         "_posted",
+        "_timer",
     )
 
     def __init__(self, bridge: AsyncioBridge) -> None:
-        self._asyncio_future_blocking = False
-        self._bridge: Final = bridge
+        self._bridge = bridge
         self._callback: Callable[[Any], object] | None = None
-        self._cancelled = False
+        self._cancelled: asyncio.CancelledError | None = None
         self._gone = False
         self._posted = False
+        self._timer: asyncio.TimerHandle | None = None
 
     # --- what the Parker calls ---
 
-    @types.coroutine
-    def sleep(self, deadline: float) -> Generator[AsyncioWaiter, None, None]:
+    def sleep(self, deadline: float) -> AsyncioWaiter:
         """See `Waiter.sleep`. On the loop's thread, in the task."""
         bridge = self._bridge
-        timer = None if deadline == math.inf else bridge.loop.call_at(deadline, self.resume)
+        if deadline != math.inf:
+            self._timer = bridge.loop.call_at(deadline, self.resume)
         self._asyncio_future_blocking = True  # "yielded by an await, not by a stray yield"
-        bridge.parked += 1
-        try:
-            yield self
-        except GeneratorExit:
-            raise  # in any thread: abandon() sees to the count
-        except BaseException:
-            bridge.parked -= 1
-            raise
-        else:
-            bridge.parked -= 1
-        finally:
-            if timer is not None:
-                timer.cancel()
+        return self
+
+    def __await__(self) -> Iterator[AsyncioWaiter]:
+        # Yields itself to the Task, then ends. A generator would do the same in twice the time (0.4 µs more).
+        return iter((self,))
 
     def wake(self) -> None:
         """See `Waiter.wake`."""
@@ -85,18 +80,14 @@ class AsyncioWaiter:
 
     def gone(self) -> bool:
         """See `Waiter.gone`."""
-        return self._gone or self._bridge.loop.is_closed() or self._bridge.is_ghost()
+        return self._gone or self._bridge.loop.is_closed() or self._bridge.ghost
 
     # --- what the loop calls, on its own thread ---
 
     def resume(self) -> None:
         """Step the task. Called by the mailbox, and by the timer at the deadline."""
-        callback = self._callback
-        if self._gone:
-            self._callback = None
-            self._bridge.parked -= callback is not None
-        elif callback is not None:
-            self._callback = None
+        callback = self._end_sleep()
+        if callback is not None and not self._gone:
             try:
                 self._context.run(callback, self)
             except (KeyboardInterrupt, SystemExit):
@@ -105,6 +96,16 @@ class AsyncioWaiter:
                 self._bridge.loop.call_exception_handler(
                     {"message": f"stepping a parked task failed: {callback!r}", "exception": error}
                 )
+
+    def _end_sleep(self) -> Callable[[Any], object] | None:
+        """Take the callback, if nobody did before."""
+        callback = self._callback
+        if callback is not None:
+            self._callback = None
+            self._bridge.parked -= 1
+            if self._timer is not None:
+                self._timer.cancel()
+        return callback
 
     # --- what the Task calls: the future protocol ---
 
@@ -116,27 +117,26 @@ class AsyncioWaiter:
     ) -> None:
         self._callback = callback
         self._context = contextvars.copy_context() if context is None else context
+        self._bridge.parked += 1
 
     def cancel(self, msg: Any | None = None) -> bool:
-        callback = self._callback
+        callback = self._end_sleep()
         if callback is None:
             return False  # awake already: the Task keeps the cancellation for its next await
-        self._callback = None
-        self._cancelled = True
-        self._cancel_message = msg  # anyio tells its own cancellations by the message
+        # anyio tells its own cancellations by the message.
+        self._cancelled = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
         self._bridge.loop.call_soon(callback, self, context=self._context)
         return True
 
     def result(self) -> None:
-        if self._cancelled:
-            message = self._cancel_message
-            raise asyncio.CancelledError() if message is None else asyncio.CancelledError(message)
+        if self._cancelled is not None:
+            raise self._cancelled
 
     def done(self) -> bool:
         return self._callback is None
 
     def cancelled(self) -> bool:
-        return self._cancelled
+        return self._cancelled is not None
 
     def __repr__(self) -> str:
         return "<aiopark parked>" if self._callback is not None else "<aiopark unparked>"
@@ -165,17 +165,23 @@ class AsyncioBridge(Mailbox):
     def _answer(self) -> None:
         doorbell = self._doorbell
         assert doorbell is not None
-        doorbell.silence()
+        try:
+            doorbell.silence()
+        except BlockingIOError:
+            pass  # a socket pair of which an earlier read took two rings
         self.drain()
 
     def _ring(self) -> None:
-        loop = self.loop
+        loop, doorbell = self.loop, self._doorbell
         # Inside a task's step the loop will look at its ready queue before it selects again: no doorbell needed.
         # Being on the loop's thread is not enough: a signal handler may have interrupted the select itself.
         if _get_running_loop() is loop and asyncio.current_task(loop) is not None:
             loop.call_soon(self.drain, context=self._context)
-        elif self._doorbell is not None:
-            self._doorbell.ring()
+        elif doorbell is not None:
+            try:
+                doorbell.ring()
+            except BlockingIOError:
+                pass  # full of rings that the loop has not heard yet
         else:
             try:
                 loop.call_soon_threadsafe(self.drain, context=self._context)
@@ -193,13 +199,10 @@ class _ThisThread(threading.local):
 _this_thread: Final = _ThisThread()
 
 
-def running_bridge() -> AsyncioBridge | None:
-    """Give the bridge of the loop that runs on this thread, or None if none runs."""
-    loop = _get_running_loop()
-    if loop is None:
-        return None
+def bridge_of(loop: asyncio.AbstractEventLoop) -> AsyncioBridge:
+    """Give the bridge of the loop that runs on this thread."""
     bridge = _this_thread.bridge()
-    if bridge is None or bridge.loop is not loop or bridge.is_ghost():
+    if bridge is None or bridge.loop is not loop or bridge.ghost:
         bridge = _find(loop) or AsyncioBridge(loop)
         # Without a doorbell the loop keeps nothing of ours, so the thread does.
         _this_thread.bridge = (lambda kept=bridge: kept) if bridge._doorbell is None else weakref.ref(bridge)
@@ -210,6 +213,6 @@ def _find(loop: asyncio.AbstractEventLoop) -> AsyncioBridge | None:
     """Find the bridge of a loop that ran on another thread before."""
     for reference in mailboxes.copy():
         bridge = reference()
-        if isinstance(bridge, AsyncioBridge) and bridge.loop is loop and not bridge.is_ghost():
+        if isinstance(bridge, AsyncioBridge) and bridge.loop is loop and not bridge.ghost:
             return bridge
     return None

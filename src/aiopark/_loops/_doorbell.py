@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import socket
 import weakref
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -24,7 +23,8 @@ class Doorbell:
 
     Attributes:
         ring: rings. Any thread, signal handlers, finalizers; does not block. At a closed loop's doorbell: nothing.
-        silence: takes the rings back, on the loop's thread, before what was posted is looked at.
+            A doorbell that cannot take one more ring raises BlockingIOError, and rings already.
+        silence: takes the rings back, before the posts are looked at. Raises BlockingIOError if there was none.
     """
 
     __slots__ = ("__weakref__", "_fileno", "ring", "silence")
@@ -35,15 +35,15 @@ class Doorbell:
         if hasattr(os, "eventfd"):
             self._fileno = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             self.ring = partial(os.eventfd_write, self._fileno, 1)
-            self.silence = partial(_quietly, os.eventfd_read, self._fileno)
+            self.silence = partial(os.eventfd_read, self._fileno)
             closing = weakref.finalize(self, os.close, self._fileno)
         else:
             receiver, sender = socket.socketpair()
             receiver.setblocking(False)
             sender.setblocking(False)
             self._fileno = receiver.fileno()
-            self.ring = partial(_quietly, sender.send, b"\0")  # full: it rings already
-            self.silence = partial(_quietly, receiver.recv, 4096)
+            self.ring = partial(sender.send, b"\0")
+            self.silence = partial(receiver.recv, 4096)
             closing = weakref.finalize(self, _close, receiver, sender)
         closing.atexit = False  # at exit the kernel closes it, after the last daemon thread that may ring
 
@@ -54,11 +54,6 @@ class Doorbell:
         except (NotImplementedError, AttributeError):
             return False
         return True
-
-
-def _quietly(call: Callable[..., object], *arguments: object) -> None:
-    with suppress(BlockingIOError):
-        call(*arguments)
 
 
 def _close(*sockets: socket.socket) -> None:

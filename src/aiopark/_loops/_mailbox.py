@@ -21,11 +21,10 @@ A drain counts itself, then appends a mark to the box and takes everything out u
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections import deque
 from typing import Final, Protocol
-
-from aiopark import _fork
 
 
 class Sleeper(Protocol):
@@ -37,31 +36,29 @@ class Sleeper(Protocol):
 
 
 class _Mark:
-    """Where a drain ends. A drain inside a drain (a nested loop) passes the outer one's mark for it."""
+    """Where a drain ends. One that a drain could not reach is stale, and the next drain passes over it."""
 
-    __slots__ = ("passed",)
-
-    def __init__(self) -> None:
-        self.passed = False
+    __slots__ = ()
 
     def resume(self) -> None:
-        self.passed = True
+        pass
 
 
 class Mailbox:
     """The posts for one loop.
 
     Attributes:
+        ghost: whether the loop is the parent's, seen from the child of a fork.
         parked: how many tasks sleep on this loop. Written by the loop's thread only.
     """
 
-    __slots__ = ("__weakref__", "_box", "_drains", "_epoch", "_rung", "parked")
+    __slots__ = ("__weakref__", "_box", "_drains", "_rung", "ghost", "parked")
 
     def __init__(self) -> None:
         self._box: deque[Sleeper] = deque()
         self._drains = 0
         self._rung = -1
-        self._epoch: Final = _fork.epoch
+        self.ghost = False
         self.parked = 0
         mailboxes.add(weakref.ref(self, mailboxes.discard))
 
@@ -69,15 +66,16 @@ class Mailbox:
         """Make the loop call `drain` soon. From any thread; at a dead loop, do nothing."""
         raise NotImplementedError
 
-    def is_ghost(self) -> bool:
-        """Tell whether the loop is one of the parent's, seen from the child of a fork."""
-        return self._epoch != _fork.epoch
+    def bury(self) -> None:
+        """In the child of a fork: this loop is the parent's. Its doorbell counts as rung for good."""
+        self.ghost = True
+        self._rung = self._drains
 
     def post(self, sleeper: Sleeper) -> None:
         """Have the sleeper resumed on the loop's thread. Any thread, signal handlers, finalizers; no block."""
         self._box.append(sleeper)
         drains = self._drains
-        if self._rung != drains and not self.is_ghost():
+        if self._rung != drains:
             self._ring()
             self._rung = drains
 
@@ -88,11 +86,13 @@ class Mailbox:
         self._box.append(mark)
         take = self._box.popleft
         try:
-            while not mark.passed:
-                take().resume()
-        finally:
-            if not mark.passed:  # a task let KeyboardInterrupt or SystemExit out: the others are not lost
-                self._ring()
+            while (sleeper := take()) is not mark:
+                sleeper.resume()
+        except IndexError:
+            pass  # a drain inside this one (a task ran a nested loop) took our mark, and all that was before it
+        except BaseException:
+            self._ring()  # a task let KeyboardInterrupt or SystemExit out: the others are not lost
+            raise
 
 
 # Every mailbox that is alive. `add`, `discard` and `copy` of a set of weak references are atomic.
@@ -102,4 +102,15 @@ mailboxes: Final[set[weakref.ref[Mailbox]]] = set()
 def parked_tasks() -> int:
     """Count the tasks that sleep, over all loops of this process."""
     alive = (reference() for reference in mailboxes.copy())
-    return sum(mailbox.parked for mailbox in alive if mailbox is not None and not mailbox.is_ghost())
+    return sum(mailbox.parked for mailbox in alive if mailbox is not None and not mailbox.ghost)
+
+
+def _after_fork_in_child() -> None:
+    for reference in mailboxes.copy():
+        mailbox = reference()
+        if mailbox is not None:
+            mailbox.bury()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

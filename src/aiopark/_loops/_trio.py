@@ -55,7 +55,7 @@ class TrioWaiter:
 
     def gone(self) -> bool:
         """See `Waiter.gone`."""
-        return self._gone or self._bridge.finished or self._bridge.is_ghost()
+        return self._gone or self._bridge.finished or self._bridge.ghost
 
     def resume(self) -> None:
         """Reschedule the task. Called by the mailbox."""
@@ -102,4 +102,3 @@ def running_bridge() -> TrioBridge:
         bridge = TrioBridge()
         _bridge.set(bridge)
     return bridge
-

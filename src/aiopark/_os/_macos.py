@@ -130,7 +130,9 @@ class Ulock:
     @classmethod
     def _probe(cls) -> "Ulock | str":
         if sys.platform != "darwin":
-            return f"os_sync_wait_on_address and __ulock_wait are macOS' own calls, and this is {sys.platform}"
+            return (
+                f"os_sync_wait_on_address and __ulock_wait are macOS' own calls, and this is {sys.platform}"
+            )
         return cls._load(None)
 
     @classmethod

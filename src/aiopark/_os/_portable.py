@@ -114,7 +114,6 @@ class Portable:
                     return
 
 
-
 def _after_fork_in_child() -> None:
     for bucket in _table:  # the parent's threads wait in no child
         bucket.clear()
