@@ -34,9 +34,7 @@ def ratios(rounds: Rounds, reference: str) -> dict[str, float]:
     }
 
 
-def show(
-    title: str, results: dict[str, Rounds], reference: str, bounds: Sequence[tuple[str, str, str, float]]
-) -> bool:
+def show(title: str, results: dict[str, Rounds], reference: str, bounds: Sequence[tuple[str, str, str, float]]) -> bool:
     """Print a table, a column a setting, and the bounds; tell whether all of them hold.
 
     Args:

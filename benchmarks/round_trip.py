@@ -59,8 +59,8 @@ class AiologicEvent:
     def wait(self) -> Awaitable[object]:
         return self.event
 
-    def wake(self) -> object:
-        return self.event.set()
+    def wake(self) -> None:
+        self.event.set()
 
 
 class ToThread:
@@ -70,8 +70,8 @@ class ToThread:
     def wait(self) -> Awaitable[object]:
         return asyncio.to_thread(self.event.wait)
 
-    def wake(self) -> object:
-        return self.event.set()
+    def wake(self) -> None:
+        self.event.set()
 
 
 class Parker:
@@ -88,7 +88,7 @@ CONTESTANTS: dict[str, Callable[[], Contestant]] = {
     REFERENCE: CallSoonThreadsafe,
     AIOLOGIC: AiologicEvent,
     TO_THREAD: ToThread,
-    AIOPARK: Parker,  # type: ignore[dict-item]
+    AIOPARK: Parker,
 }
 
 
@@ -124,9 +124,7 @@ async def contest(rounds: int, count: int) -> Rounds:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--trips", type=int, default=2000)
     arguments = parser.parse_args()

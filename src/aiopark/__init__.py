@@ -17,7 +17,3 @@ __all__ = [
     "Word",
     "statistics",
 ]
-
-for _name in __all__:  # users see aiopark.Parker, in tracebacks too, wherever it is written down
-    globals()[_name].__module__ = __name__
-del _name

@@ -23,9 +23,7 @@ def seconds(value: Seconds, what: str) -> float:
     if type(value) is not float:
         kind = type(value)
         if not hasattr(kind, "__float__") and not hasattr(kind, "__index__"):
-            raise TypeError(
-                f"{what} must be a number of seconds, not {kind.__name__}; math.inf waits forever"
-            )
+            raise TypeError(f"{what} must be a number of seconds, not {kind.__name__}; math.inf waits forever")
         try:
             value = float(value)
         except OverflowError:

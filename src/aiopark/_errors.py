@@ -16,6 +16,8 @@ class ClosedError(RuntimeError):
         aiopark.ClosedError: the Parker was closed: make a new one to park again
     """
 
+    __module__ = "aiopark"  # what users see in a traceback, and import
+
 
 class UnsupportedError(RuntimeError):
     """This operating system, or the forced backend, cannot do what was asked.
@@ -32,3 +34,5 @@ class UnsupportedError(RuntimeError):
         >>> "UnsupportedError" in run.stderr
         True
     """
+
+    __module__ = "aiopark"

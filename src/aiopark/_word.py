@@ -106,9 +106,7 @@ class Word:
 
     def __repr__(self) -> str:
         cell = self._cell
-        state = (
-            "closed" if cell is None else {PARKED: "parked", PERMIT: "unparked"}.get(cell.value, cell.value)
-        )
+        state = "closed" if cell is None else {PARKED: "parked", PERMIT: "unparked"}.get(cell.value, cell.value)
         return f"<aiopark.Word {state} at {self.address:#x}>"
 
     def load(self) -> int:
@@ -195,9 +193,7 @@ class Word:
             >>> threading.Timer(0.01, word.unpark).start()
             >>> aiopark.ThreadParker(word).park()
         """
-        cell = (
-            self._open()
-        )  # the local name keeps the memory until the wake is done, whoever closes meanwhile
+        cell = self._open()  # the local name keeps the memory until the wake is done, whoever closes meanwhile
         if not _PLAIN_IS_ORDERED:
             _fence()
         cell.value = PERMIT  # Pairs with: the load in _take, and the kernel's comparison.

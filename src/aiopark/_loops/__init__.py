@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 from aiopark._loops._asyncio import bridge_of
 from aiopark._loops._mailbox import parked_tasks
+from aiopark._loops._protocol import Loop, Waiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from aiopark._loops._protocol import Loop, Waiter
 
 __all__ = ["Loop", "Waiter", "parked_tasks", "running_loop"]
 
@@ -27,9 +26,7 @@ def running_loop() -> Loop:
     """
     # trio first: in its guest mode an asyncio loop runs on the same thread. Whoever runs under trio has imported it.
     if "trio" in sys.modules:
-        lowlevel = getattr(
-            sys.modules["trio"], "lowlevel", None
-        )  # None: another thread is still importing it
+        lowlevel = getattr(sys.modules["trio"], "lowlevel", None)  # None: another thread is still importing it
         if lowlevel is not None and lowlevel.in_trio_task():
             return (_trio_loop or _load_trio())()
     loop = _get_running_loop()

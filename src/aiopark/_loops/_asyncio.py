@@ -23,7 +23,7 @@ from aiopark._loops._doorbell import Doorbell
 from aiopark._loops._mailbox import Mailbox, mailboxes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator
 
 
 class AsyncioWaiter:
@@ -61,9 +61,9 @@ class AsyncioWaiter:
         self._asyncio_future_blocking = True  # "yielded by an await, not by a stray yield"
         return self
 
-    def __await__(self) -> Iterator[AsyncioWaiter]:
+    def __await__(self) -> Generator[AsyncioWaiter, None, None]:
         # Yields itself to the Task, then ends. A generator would do the same in twice the time (0.4 µs more).
-        return iter((self,))
+        return iter((self,))  # type: ignore[return-value]
 
     def wake(self) -> None:
         """See `Waiter.wake`."""
@@ -194,6 +194,7 @@ class _ThisThread(threading.local):
     """The bridge of the loop that last ran here: a weak reference, for a doorbell closes with its loop."""
 
     bridge: Callable[[], AsyncioBridge | None] = staticmethod(lambda: None)
+    kept: AsyncioBridge | None = None
 
 
 _this_thread: Final = _ThisThread()
@@ -205,7 +206,8 @@ def bridge_of(loop: asyncio.AbstractEventLoop) -> AsyncioBridge:
     if bridge is None or bridge.loop is not loop or bridge.ghost:
         bridge = _find(loop) or AsyncioBridge(loop)
         # Without a doorbell the loop keeps nothing of ours, so the thread does.
-        _this_thread.bridge = (lambda kept=bridge: kept) if bridge._doorbell is None else weakref.ref(bridge)
+        _this_thread.kept = bridge if bridge._doorbell is None else None
+        _this_thread.bridge = weakref.ref(bridge)
     return bridge
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import weakref
 from functools import partial
 from typing import TYPE_CHECKING
@@ -32,11 +33,11 @@ class Doorbell:
     def __init__(self) -> None:
         self.ring: Callable[[], object]
         self.silence: Callable[[], object]
-        if hasattr(os, "eventfd"):
+        if sys.platform == "linux" and hasattr(os, "eventfd"):
             self._fileno = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             self.ring = partial(os.eventfd_write, self._fileno, 1)
             self.silence = partial(os.eventfd_read, self._fileno)
-            closing = weakref.finalize(self, os.close, self._fileno)
+            close: Callable[[], object] = partial(os.close, self._fileno)
         else:
             receiver, sender = socket.socketpair()
             receiver.setblocking(False)
@@ -44,8 +45,9 @@ class Doorbell:
             self._fileno = receiver.fileno()
             self.ring = partial(sender.send, b"\0")
             self.silence = partial(receiver.recv, 4096)
-            closing = weakref.finalize(self, _close, receiver, sender)
-        closing.atexit = False  # at exit the kernel closes it, after the last daemon thread that may ring
+            close = partial(_close, receiver, sender)
+        # Not at exit: there the kernel closes it, after the last daemon thread that may ring.
+        weakref.finalize(self, close).atexit = False
 
     def attach(self, loop: AbstractEventLoop, answer: Callable[[], object]) -> bool:
         """Have `loop` call `answer` while it rings. False: this loop watches no descriptors."""

@@ -97,8 +97,8 @@ _bridge: Final[trio.lowlevel.RunVar[TrioBridge]] = trio.lowlevel.RunVar("aiopark
 def running_bridge() -> TrioBridge:
     """Give the bridge of the trio run that this task is part of."""
     try:
-        bridge = _bridge.get()
+        return _bridge.get()
     except LookupError:
         bridge = TrioBridge()
         _bridge.set(bridge)
-    return bridge
+        return bridge

@@ -1,7 +1,7 @@
 """The seam: what aiopark needs from an operating system, and how a failed call is told."""
 
 import os
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 # Cap of one wait, in seconds. Windows' DWORD of milliseconds ends at 49.7 days, macOS' microseconds at 71.6
 # minutes, and a 32-bit time_t sooner than users think: whoever waits goes round again, so capping costs nothing.
@@ -17,16 +17,11 @@ class Backend(Protocol):
         supports_native_wake: whether code that does not go through aiopark can wake a waiter.
     """
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def supports_shared(self) -> bool: ...
-    @property
-    def supports_native_wake(self) -> bool: ...
+    name: ClassVar[str]
+    supports_shared: ClassVar[bool]
+    supports_native_wake: ClassVar[bool]
 
-    def wait(
-        self, address: int, expected: int, deadline: float | None = None, *, shared: bool = False
-    ) -> None:
+    def wait(self, address: int, expected: int, deadline: float | None = None, *, shared: bool = False) -> None:
         """Sleep while the cell holds `expected`, until woken. Releases the GIL.
 
         Every return means "look again": the cell did not hold `expected`, somebody woke, the deadline passed,

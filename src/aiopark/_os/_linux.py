@@ -9,7 +9,7 @@ import math
 import platform
 import sys
 import time
-from typing import Final
+from typing import ClassVar, Final
 
 from aiopark._os._backend import LONGEST_WAIT, call_failed
 
@@ -40,9 +40,7 @@ def architecture(machine: str, pointer_bytes: int) -> str:
         return "aarch64" if wide else "arm"
     for family in ("ppc", "riscv", "s390"):
         if machine.startswith(family):
-            return {"ppc": ("ppc", "ppc64"), "riscv": ("riscv32", "riscv64"), "s390": ("s390", "s390x")}[
-                family
-            ][wide]
+            return {"ppc": ("ppc", "ppc64"), "riscv": ("riscv32", "riscv64"), "s390": ("s390", "s390x")}[family][wide]
     return machine
 
 
@@ -68,11 +66,11 @@ class Futex:
         True
     """
 
-    name: Final = "futex"
-    supports_shared: Final = True
-    supports_native_wake: Final = True
+    name: ClassVar[str] = "futex"
+    supports_shared: ClassVar[bool] = True
+    supports_native_wake: ClassVar[bool] = True
 
-    def __init__(self, number: int, timespec: type[Timespec32] | type[Timespec64]) -> None:
+    def __init__(self, number: int, timespec: type[Timespec32 | Timespec64]) -> None:
         self.number: Final = number
         self._timespec = timespec
         prototype = (ctypes.c_long,) * 7
@@ -104,14 +102,14 @@ class Futex:
         if not sys.platform.startswith("linux"):
             return f"futex is Linux' own call, and this is {sys.platform}"
         machine = architecture(platform.machine(), ctypes.sizeof(ctypes.c_void_p))
-        candidates: list[tuple[int, type[Timespec32] | type[Timespec64]]] = []
+        candidates: list[tuple[int, type[Timespec32 | Timespec64]]] = []
         if machine in _FUTEX:
             candidates.append((_FUTEX[machine], Timespec32))
         if ctypes.sizeof(ctypes.c_void_p) == 4:
             candidates.append((_FUTEX_TIME64, Timespec64))
         if not candidates:
             return f"the number of the futex system call is not known for {platform.machine()}"
-        reasons = []
+        reasons: list[str] = []
         for number, timespec in candidates:
             backend = cls(number, timespec)
             try:
@@ -122,9 +120,7 @@ class Futex:
                 return backend
         return "; ".join(reasons)
 
-    def wait(
-        self, address: int, expected: int, deadline: float | None = None, *, shared: bool = False
-    ) -> None:
+    def wait(self, address: int, expected: int, deadline: float | None = None, *, shared: bool = False) -> None:
         """See `Backend.wait`."""
         timespec = None
         if deadline is not None:

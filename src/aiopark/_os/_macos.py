@@ -9,7 +9,7 @@ import errno
 import math
 import sys
 import time
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from aiopark._os._backend import LONGEST_WAIT, call_failed
 
@@ -48,9 +48,7 @@ class _OsSync:
         pointer, size, u32, u64 = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint32, ctypes.c_uint64
         self.name = "os_sync_wait_on_address"
         self._wait = _function(waits, "os_sync_wait_on_address", pointer, u64, size, u32)
-        self._wait_for = _function(
-            waits, "os_sync_wait_on_address_with_timeout", pointer, u64, size, u32, u32, u64
-        )
+        self._wait_for = _function(waits, "os_sync_wait_on_address_with_timeout", pointer, u64, size, u32, u32, u64)
         self._wake_any = _function(wakes, "os_sync_wake_by_address_any", pointer, size, u32)
         self._wake_all = _function(wakes, "os_sync_wake_by_address_all", pointer, size, u32)
 
@@ -104,9 +102,9 @@ class Ulock:
         True
     """
 
-    name: Final = "ulock"
-    supports_shared: Final = True
-    supports_native_wake: Final = True
+    name: ClassVar[str] = "ulock"
+    supports_shared: ClassVar[bool] = True
+    supports_native_wake: ClassVar[bool] = True
 
     def __init__(self, calls: _Calls) -> None:
         self._calls = calls
@@ -130,9 +128,7 @@ class Ulock:
     @classmethod
     def _probe(cls) -> "Ulock | str":
         if sys.platform != "darwin":
-            return (
-                f"os_sync_wait_on_address and __ulock_wait are macOS' own calls, and this is {sys.platform}"
-            )
+            return f"os_sync_wait_on_address and __ulock_wait are macOS' own calls, and this is {sys.platform}"
         return cls._load(None)
 
     @classmethod
@@ -146,9 +142,7 @@ class Ulock:
                 continue
         return "the C library has neither os_sync_wait_on_address nor __ulock_wait; they came with 10.12"
 
-    def wait(
-        self, address: int, expected: int, deadline: float | None = None, *, shared: bool = False
-    ) -> None:
+    def wait(self, address: int, expected: int, deadline: float | None = None, *, shared: bool = False) -> None:
         """See `Backend.wait`."""
         nanoseconds = None
         if deadline is not None:

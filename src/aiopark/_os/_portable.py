@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections import deque
-from typing import Final
+from typing import ClassVar, Final
 
 from aiopark._os._backend import LONGEST_WAIT
 
@@ -62,9 +62,9 @@ class Portable:
         'portable'
     """
 
-    name: Final = "portable"
-    supports_shared: Final = False
-    supports_native_wake: Final = False
+    name: ClassVar[str] = "portable"
+    supports_shared: ClassVar[bool] = False
+    supports_native_wake: ClassVar[bool] = False
 
     @classmethod
     def create(cls) -> "Portable":
@@ -76,9 +76,7 @@ class Portable:
         """Say why `create()` gives None here: it never does."""
         return None
 
-    def wait(
-        self, address: int, expected: int, deadline: float | None = None, *, shared: bool = False
-    ) -> None:
+    def wait(self, address: int, expected: int, deadline: float | None = None, *, shared: bool = False) -> None:
         """See `Backend.wait`. `shared` is not supported, and Word refuses it before it comes here."""
         assert not shared
         waiter, bucket = _Waiter(address), _bucket(address)

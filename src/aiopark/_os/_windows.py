@@ -9,7 +9,7 @@ import math
 import sys
 import threading
 import time
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from aiopark._os._backend import LONGEST_WAIT, call_failed
 
@@ -40,9 +40,9 @@ class WaitAddress:
         True
     """
 
-    name: Final = "waitaddress"
-    supports_shared: Final = False
-    supports_native_wake: Final = True
+    name: ClassVar[str] = "waitaddress"
+    supports_shared: ClassVar[bool] = False
+    supports_native_wake: ClassVar[bool] = True
 
     def __init__(self, wait: Any, wake_single: Any, wake_all: Any) -> None:
         # BOOL WaitOnAddress(volatile VOID *Address, PVOID CompareAddress, SIZE_T AddressSize, DWORD ms)
@@ -82,9 +82,7 @@ class WaitAddress:
                 continue
         return "neither of " + ", ".join(LIBRARIES) + " exports WaitOnAddress; it came with Windows 8"
 
-    def wait(
-        self, address: int, expected: int, deadline: float | None = None, *, shared: bool = False
-    ) -> None:
+    def wait(self, address: int, expected: int, deadline: float | None = None, *, shared: bool = False) -> None:
         """See `Backend.wait`. `shared` is not supported, and Word refuses it before it comes here."""
         assert not shared
         timeout = INFINITE
