@@ -104,7 +104,7 @@ class Parker:
     async def park(self) -> None:
         """Sleep until there is a permit, and take it.
 
-        Await it in a task. The loop goes on; no thread is used. Cancelling it leaves the permit in store.
+        Await it in a task: it blocks no thread, and uses none. Cancelling it leaves the permit in store.
 
         Raises:
             RuntimeError: another task is parked on this Parker, or no event loop runs here.
@@ -121,7 +121,7 @@ class Parker:
     async def park_until(self, deadline: Seconds) -> bool:
         """Sleep until there is a permit, or until the loop's clock reaches the deadline.
 
-        Never early. When permit and deadline come together, the permit wins. Otherwise as `park`.
+        Never early. When permit and deadline come together, the permit wins. Blocks no thread. Otherwise as `park`.
 
         Args:
             deadline: seconds on the clock of the running loop: `loop.time()`, `trio.current_time()`,
@@ -147,7 +147,9 @@ class Parker:
         return await self._park(running_loop(), seconds(deadline, "deadline"))
 
     async def park_timeout(self, timeout: Seconds) -> bool:  # noqa: ASYNC109  # the verb is ThreadParker's
-        """Sleep until there is a permit, or for this long. Otherwise as `park_until`.
+        """Sleep until there is a permit, or for this long.
+
+        Blocks no thread. Otherwise as `park_until`.
 
         Args:
             timeout: seconds from now on the loop's clock; negative ones count as none, math.inf waits forever.

@@ -16,6 +16,11 @@ class Statistics:
         parked_tasks: tasks that sleep in `Parker.park*`, over all loops.
         watched_words: words that the kernel watches for tasks.
         waiter_threads: threads that wait on behalf of tasks.
+
+    Example:
+        >>> import aiopark
+        >>> aiopark.statistics().waiter_threads
+        0
     """
 
     backend: str
@@ -34,6 +39,7 @@ def statistics() -> Statistics:
         The figures; they need not be of one instant.
 
     Raises:
+        ValueError: AIOPARK_BACKEND names no backend.
         UnsupportedError: AIOPARK_BACKEND forces a backend that does not work here.
 
     Example:

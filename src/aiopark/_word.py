@@ -18,6 +18,7 @@ The kernel compares and sleeps atomically, and its wake is a full barrier after 
 
 import ctypes
 import platform
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
@@ -35,24 +36,22 @@ _SEQ_CST: Final = 5  # memory_order_seq_cst
 
 def _name_full_fence() -> tuple[str, Callable[[], object]]:
     """Choose this platform's full memory fence, by what can be called through ctypes."""
-    for library, symbol, arguments in (
-        ("libatomic.so.1", "atomic_thread_fence", (_SEQ_CST,)),  # GCC's run-time library
-        (None, "OSMemoryBarrier", ()),  # macOS' libSystem
-        ("kernel32", "FlushProcessWriteBuffers", ()),  # Windows
-    ):
-        try:
-            fence = ctypes.PyDLL(library)[symbol]
-        except (OSError, AttributeError):
-            continue
-        fence.argtypes, fence.restype = (ctypes.c_int,) * len(arguments), None
-        return symbol, partial(fence, *arguments)
-    # No library: a wake on a word that nobody knows. Linux' FUTEX_WAKE has a full barrier before it looks for
-    # waiters (futex_hb_waiters_pending in kernel/futex/futex.h); the portable backend locks and unlocks.
-    nobody = ctypes.c_uint32()
-    wake = default_backend().wake_one
-    return "wake", lambda: wake(ctypes.addressof(nobody))
+    library, symbol, arguments = {
+        "darwin": (None, "OSMemoryBarrier", ()),  # libSystem
+        "win32": ("kernel32", "FlushProcessWriteBuffers", ()),
+    }.get(sys.platform, ("libatomic.so.1", "atomic_thread_fence", (_SEQ_CST,)))  # GCC's run-time library
+    try:
+        fence = ctypes.PyDLL(library)[symbol]
+    except (OSError, AttributeError):
+        # Slim images lack libatomic. A wake on a word that nobody knows is a full barrier too: Linux' FUTEX_WAKE
+        # has one before it looks for waiters (futex_hb_waiters_pending in kernel/futex/futex.h), and the portable
+        # backend locks and unlocks.
+        return "wake", lambda: default_backend().wake_one(ctypes.addressof(_nobody))
+    fence.argtypes, fence.restype = (ctypes.c_int,) * len(arguments), None
+    return symbol, partial(fence, *arguments)
 
 
+_nobody: Final = ctypes.c_uint32()
 _fence_name: str
 _fence: Callable[[], object]
 _fence_name, _fence = _name_full_fence()
@@ -78,6 +77,7 @@ class Word:
         shared: whether other processes may wait and wake on it. False for private memory.
 
     Raises:
+        ValueError: AIOPARK_BACKEND names no backend.
         UnsupportedError: AIOPARK_BACKEND forces a backend that does not work here.
 
     Example:

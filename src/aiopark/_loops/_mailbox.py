@@ -36,12 +36,12 @@ class Sleeper(Protocol):
 
 
 class _Mark:
-    """Where a drain ends. One that a drain could not reach is stale, and the next drain passes over it."""
+    """Where a drain ends. A drain inside a drain (a task ran a nested loop) passes the outer one's mark for it."""
 
-    __slots__ = ()
+    passed = False
 
     def resume(self) -> None:
-        pass
+        self.passed = True
 
 
 class Mailbox:
@@ -86,10 +86,8 @@ class Mailbox:
         self._box.append(mark)
         take = self._box.popleft
         try:
-            while (sleeper := take()) is not mark:
-                sleeper.resume()
-        except IndexError:
-            pass  # a drain inside this one (a task ran a nested loop) took our mark, and all that was before it
+            while not mark.passed:
+                take().resume()
         except BaseException:
             self._ring()  # a task let KeyboardInterrupt or SystemExit out: the others are not lost
             raise

@@ -6,11 +6,14 @@ Who writes what: a waiter's fields belong to the thread that trio runs on, `_pos
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from aiopark._loops._mailbox import Mailbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class TrioWaiter:
@@ -55,7 +58,7 @@ class TrioWaiter:
 
     def gone(self) -> bool:
         """See `Waiter.gone`."""
-        return self._gone or self._bridge.finished or self._bridge.ghost
+        return self._gone or self._bridge.ghost or self._bridge.is_finished()
 
     def resume(self) -> None:
         """Reschedule the task. Called by the mailbox."""
@@ -65,13 +68,9 @@ class TrioWaiter:
 
 
 class TrioBridge(Mailbox):
-    """The mailbox of one `trio.run`, which keeps it alive in a RunVar.
+    """The mailbox of one `trio.run`, which keeps it alive in a RunVar."""
 
-    Attributes:
-        finished: whether that run is over. Written by whoever finds out, True only.
-    """
-
-    __slots__ = ("_token", "finished")
+    __slots__ = ("_token",)
 
     time = staticmethod(trio.current_time)
     checkpoint = staticmethod(trio.lowlevel.checkpoint)
@@ -79,7 +78,85 @@ class TrioBridge(Mailbox):
     def __init__(self) -> None:
         super().__init__()
         self._token = trio.lowlevel.current_trio_token()
-        self.finished = False
+
+    def waiter(self) -> TrioWaiter:
+        return TrioWaiter(self)
+
+    def _ring(self) -> None:
+        self._run_soon(self.drain)
+
+    def is_finished(self) -> bool:
+        """Tell whether the run is over. From any thread."""
+        return not self._run_soon(_nothing)
+
+    def _run_soon(self, call: Callable[[], None]) -> bool:
+        try:
+            self._token.run_sync_soon(call, idempotent=True)
+        except trio.RunFinishedError:
+            return False
+        return True
+
+
+def _nothing() -> None:
+    pass
+
+
+_bridge: Final = bridge
+        self._task: trio.lowlevel.Task | None = None
+        self._gone = False
+        self._posted = False
+
+    async def sleep(self, deadline: float) -> None:
+        """See `Waiter.sleep`."""
+        bridge = self._bridge
+        self._task = trio.lowlevel.current_task()
+        bridge.parked += 1
+        try:
+            if deadline == math.inf:
+                await trio.lowlevel.wait_task_rescheduled(self._abort)
+            else:
+                with trio.CancelScope(deadline=deadline):
+                    await trio.lowlevel.wait_task_rescheduled(self._abort)
+        finally:
+            self._task = None
+            bridge.parked -= 1
+
+    def _abort(self, _: object) -> trio.lowlevel.Abort:
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def wake(self) -> None:
+        """See `Waiter.wake`."""
+        if not self._posted:  # see AsyncioWaiter.wake
+            self._bridge.post(self)
+            self._posted = True
+
+    def abandon(self) -> None:
+        """See `Waiter.abandon`."""
+        self._gone = True
+
+    def gone(self) -> bool:
+        """See `Waiter.gone`."""
+        return self._gone or self._bridge.ghost or self._bridge.is_finished()
+
+    def resume(self) -> None:
+        """Reschedule the task. Called by the mailbox."""
+        task, self._task = self._task, None
+        if task is not None:
+            trio.lowlevel.reschedule(task)
+
+
+class TrioBridge(Mailbox):
+    """The mailbox of one `trio.run`, which keeps it alive in a RunVar."""
+
+    __slots__ = ("_token",)
+
+    time = staticmethod(trio.current_time)
+    checkpoint = staticmethod(trio.lowlevel.checkpoint)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._token = trio.lowlevel.current_trio_token()
 
     def waiter(self) -> TrioWaiter:
         return TrioWaiter(self)

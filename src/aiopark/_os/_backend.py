@@ -1,7 +1,11 @@
 """The seam: what aiopark needs from an operating system, and how a failed call is told."""
 
+import ctypes
 import os
-from typing import ClassVar, Protocol
+from collections.abc import Callable
+from functools import partial
+from operator import call
+from typing import Any, ClassVar, Protocol
 
 # Cap of one wait, in seconds. Windows' DWORD of milliseconds ends at 49.7 days, macOS' microseconds at 71.6
 # minutes, and a 32-bit time_t sooner than users think: whoever waits goes round again, so capping costs nothing.
@@ -45,6 +49,19 @@ class Backend(Protocol):
     def wake_all(self, address: int, *, shared: bool = False) -> None:
         """Wake every waiter. Does not block, and is safe in a signal handler."""
         ...
+
+
+def call_and_errno(
+    function: Callable[..., int], *arguments: Any, errno: Callable[[], int] = ctypes.get_errno
+) -> tuple[int, int]:
+    """Call a foreign function, and give its result and the errno that it left behind.
+
+    Python runs signal handlers between two instructions, so right after a call that a signal interrupted: what
+    a handler leaves in ctypes' errno must not be taken for the call's. Here one instruction does both, in C.
+    """
+    calls: tuple[Callable[[], int], ...] = (partial(function, *arguments), errno)
+    result, error = map(call, calls)
+    return result, error
 
 
 def call_failed(call: str, error: int, address: int) -> OSError:

@@ -11,7 +11,7 @@ import sys
 import time
 from typing import ClassVar, Final
 
-from aiopark._os._backend import LONGEST_WAIT, call_failed
+from aiopark._os._backend import LONGEST_WAIT, call_and_errno, call_failed
 
 WAKE: Final = 1
 WAIT_BITSET: Final = 9  # unlike WAIT, its deadline is absolute, on CLOCK_MONOTONIC
@@ -125,14 +125,13 @@ class Futex:
         timespec = None
         if deadline is not None:
             # Rounded up: an absolute deadline that the kernel meets early would only be waited for again.
-            nanoseconds = math.ceil(min(deadline, time.monotonic() + LONGEST_WAIT) * 1e9)
-            timespec = self._timespec(*divmod(max(nanoseconds, 0), 1_000_000_000))
+            nanoseconds = math.ceil(min(max(deadline, 0.0), time.monotonic() + LONGEST_WAIT) * 1e9)
+            timespec = self._timespec(*divmod(nanoseconds, 1_000_000_000))
         operation = WAIT_BITSET if shared else WAIT_BITSET | PRIVATE
         at = 0 if timespec is None else ctypes.addressof(timespec)
-        if self._wait(self.number, address, operation, expected, at, 0, MATCH_ANY) == -1:
-            error = ctypes.get_errno()
-            if error not in _WAIT_ERRORS:
-                raise call_failed("futex(FUTEX_WAIT_BITSET)", error, address)
+        result, error = call_and_errno(self._wait, self.number, address, operation, expected, at, 0, MATCH_ANY)
+        if result == -1 and error not in _WAIT_ERRORS:
+            raise call_failed("futex(FUTEX_WAIT_BITSET)", error, address)
 
     def wake_one(self, address: int, *, shared: bool = False) -> None:
         """See `Backend.wake_one`."""

@@ -11,7 +11,7 @@ import sys
 import time
 from typing import Any, ClassVar, Final, Protocol
 
-from aiopark._os._backend import LONGEST_WAIT, call_failed
+from aiopark._os._backend import LONGEST_WAIT, call_and_errno, call_failed
 
 SIZE: Final = 4
 SYNC_SHARED: Final = 1
@@ -27,12 +27,12 @@ _WAKE_ERRORS: Final = frozenset({errno.ENOENT})  # nobody waits
 
 
 class _Calls(Protocol):
-    """One generation of the kernel's calls. A timeout of None waits forever."""
+    """One generation of the kernel's calls, which give a result and an errno. A timeout of None waits forever."""
 
     name: str
 
-    def wait(self, address: int, expected: int, nanoseconds: int | None, shared: bool) -> int: ...
-    def wake(self, address: int, everybody: bool, shared: bool) -> int: ...
+    def wait(self, address: int, expected: int, nanoseconds: int | None, shared: bool) -> tuple[int, int]: ...
+    def wake(self, address: int, everybody: bool, shared: bool) -> tuple[int, int]: ...
 
 
 def _function(library: ctypes.CDLL, name: str, *argtypes: Any) -> Any:
@@ -52,15 +52,15 @@ class _OsSync:
         self._wake_any = _function(wakes, "os_sync_wake_by_address_any", pointer, size, u32)
         self._wake_all = _function(wakes, "os_sync_wake_by_address_all", pointer, size, u32)
 
-    def wait(self, address: int, expected: int, nanoseconds: int | None, shared: bool) -> int:
+    def wait(self, address: int, expected: int, nanoseconds: int | None, shared: bool) -> tuple[int, int]:
         flags = SYNC_SHARED if shared else 0
         if nanoseconds is None:
-            return int(self._wait(address, expected, SIZE, flags))
-        return int(self._wait_for(address, expected, SIZE, flags, CLOCK_MACH_ABSOLUTE, nanoseconds))
+            return call_and_errno(self._wait, address, expected, SIZE, flags)
+        return call_and_errno(self._wait_for, address, expected, SIZE, flags, CLOCK_MACH_ABSOLUTE, nanoseconds)
 
-    def wake(self, address: int, everybody: bool, shared: bool) -> int:
+    def wake(self, address: int, everybody: bool, shared: bool) -> tuple[int, int]:
         wake = self._wake_all if everybody else self._wake_any
-        return int(wake(address, SIZE, SYNC_SHARED if shared else 0))
+        return call_and_errno(wake, address, SIZE, SYNC_SHARED if shared else 0)
 
 
 class _Ulock:
@@ -78,18 +78,18 @@ class _Ulock:
             self.name = "__ulock_wait"
         self._wake = _function(wakes, "__ulock_wake", u32, pointer, u64)
 
-    def wait(self, address: int, expected: int, nanoseconds: int | None, shared: bool) -> int:
+    def wait(self, address: int, expected: int, nanoseconds: int | None, shared: bool) -> tuple[int, int]:
         operation = UL_COMPARE_AND_WAIT_SHARED if shared else UL_COMPARE_AND_WAIT
         # Zero waits forever.
         if self._wait2 is not None:
-            return int(self._wait2(operation, address, expected, nanoseconds or 0, 0))
+            return call_and_errno(self._wait2, operation, address, expected, nanoseconds or 0, 0)
         assert self._wait is not None
         microseconds = 0 if nanoseconds is None else min(-(-nanoseconds // 1000), UINT32_MAX)
-        return int(self._wait(operation, address, expected, microseconds))
+        return call_and_errno(self._wait, operation, address, expected, microseconds)
 
-    def wake(self, address: int, everybody: bool, shared: bool) -> int:
+    def wake(self, address: int, everybody: bool, shared: bool) -> tuple[int, int]:
         operation = UL_COMPARE_AND_WAIT_SHARED if shared else UL_COMPARE_AND_WAIT
-        return int(self._wake(operation | (ULF_WAKE_ALL if everybody else 0), address, 0))
+        return call_and_errno(self._wake, operation | (ULF_WAKE_ALL if everybody else 0), address, 0)
 
 
 class Ulock:
@@ -147,11 +147,11 @@ class Ulock:
         nanoseconds = None
         if deadline is not None:
             # Zero is EINVAL to one generation and forever to the other.
-            nanoseconds = max(math.ceil(min(deadline - time.monotonic(), LONGEST_WAIT) * 1e9), 1)
-        if self._calls.wait(address, expected, nanoseconds, shared) < 0:
-            error = ctypes.get_errno()
-            if error not in _WAIT_ERRORS:
-                raise call_failed(self._calls.name, error, address)
+            remaining = min(max(deadline - time.monotonic(), 0.0), LONGEST_WAIT)
+            nanoseconds = max(math.ceil(remaining * 1e9), 1)
+        result, error = self._calls.wait(address, expected, nanoseconds, shared)
+        if result < 0 and error not in _WAIT_ERRORS:
+            raise call_failed(self._calls.name, error, address)
 
     def wake_one(self, address: int, *, shared: bool = False) -> None:
         """See `Backend.wake_one`."""
@@ -162,7 +162,6 @@ class Ulock:
         self._wake(address, True, shared)
 
     def _wake(self, address: int, everybody: bool, shared: bool) -> None:
-        if self._calls.wake(address, everybody, shared) < 0:
-            error = ctypes.get_errno()
-            if error not in _WAKE_ERRORS:
-                raise call_failed(f"the wake that belongs to {self._calls.name}", error, address)
+        result, error = self._calls.wake(address, everybody, shared)
+        if result < 0 and error not in _WAKE_ERRORS:
+            raise call_failed(f"the wake that belongs to {self._calls.name}", error, address)

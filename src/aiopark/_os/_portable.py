@@ -1,8 +1,12 @@
 """Any other system: the kernel's table of waiters, kept in this process.
 
-Locking: a fixed number of buckets, each a deque; an address belongs to one bucket. The only shared state is a
-bucket, and each operation on it (append, remove, copy) is one atomic C call, so nobody ever holds a lock that a
+Locking: a fixed number of buckets, each a dict; an address belongs to one bucket. The only shared state is a
+bucket, and each operation on it (store, pop, copy) is one atomic C call, so nobody ever holds a lock that a
 signal handler or finalizer could run into. (A mutex around the table would deadlock there.)
+
+Handlers that raise: Python runs them between two instructions. A waiter leaves the table in the first call of its
+`finally`, and a waker takes it out and releases it in one call: nobody stays behind to swallow the next wake, and
+nobody sleeps on outside of the table.
 
 No lost wake-up: a waiter appends itself, then looks at the cell; a waker has stored to the cell before it looks
 into the bucket. Whichever reaches the bucket second sees the other: the waiter sees the new value, or the waker
@@ -14,7 +18,8 @@ import os
 import sys
 import threading
 import time
-from collections import deque
+from collections.abc import Callable
+from operator import call
 from typing import ClassVar, Final
 
 from aiopark._os._backend import LONGEST_WAIT
@@ -28,29 +33,26 @@ class _Waiter:
 
     def __init__(self, address: int) -> None:
         self.address = address
-        self.woken = threading.Lock()  # released by the one who takes the waiter out of its bucket
+        self.woken = threading.Lock()  # released by the waker who takes the waiter out of its bucket
         self.woken.acquire()
 
 
+# From the waiter to what wakes it; the longest waiter first.
+_Bucket = dict[_Waiter, Callable[[], object]]
+
 # One table a process, as a kernel has one: every Portable is the same backend. Multiplicative hashing spreads
 # neighbouring addresses over the 2**6 buckets.
-_table: Final[tuple[deque[_Waiter], ...]] = tuple(deque() for _ in range(64))
+_table: Final[tuple[_Bucket, ...]] = tuple({} for _ in range(64))
 
 
-def _bucket(address: int) -> deque[_Waiter]:
+def _bucket(address: int) -> _Bucket:
     return _table[(address >> 2) * 0x9E3779B1 % 2**32 >> 26]
 
 
-def _take_out(bucket: deque[_Waiter], waiter: _Waiter) -> bool:
-    """Tell whether this call, and no other, took the waiter out."""
-    while True:
-        try:
-            bucket.remove(waiter)
-        except ValueError:
-            return False
-        except IndexError:  # another one came or went during the search (free-threaded builds)
-            continue
-        return True
+def _take_out_and_wake(bucket: _Bucket, waiter: _Waiter) -> bool:
+    """Tell whether this call, and no other, took the waiter out. In one call of C, see above."""
+    # bool() stands for a waiter that is gone: it gives False, where the release of a lock gives None.
+    return next(map(call, map(bucket.pop, (waiter,), (bool,)))) is None
 
 
 class Portable:
@@ -81,7 +83,7 @@ class Portable:
         assert not shared
         waiter, bucket = _Waiter(address), _bucket(address)
         try:
-            bucket.append(waiter)
+            bucket[waiter] = waiter.woken.release
             # Pairs with: the store that comes before wake_one. This is the kernel's part of a wait, the
             # comparison; all other access to the cell is in _word.py.
             if ctypes.c_uint32.from_address(address).value == expected:
@@ -91,8 +93,10 @@ class Portable:
                 if sys.platform == "win32" and threading.get_ident() == threading.main_thread().ident:
                     timeout = min(timeout, _MAIN_THREAD_SLICE)
                 waiter.woken.acquire(timeout=timeout)
+            elif bucket.pop(waiter, None) is None:
+                self.wake_one(address)  # a waker took this one for a sleeper: the wake is for another one
         finally:
-            _take_out(bucket, waiter)  # a waker may have done it already: its wake counts as this return
+            bucket.pop(waiter, None)  # a waker may have done it already: its wake counts as this return
 
     def wake_one(self, address: int, *, shared: bool = False) -> None:
         """See `Backend.wake_one`."""
@@ -106,10 +110,8 @@ class Portable:
         assert not shared
         bucket = _bucket(address)
         for waiter in bucket.copy():
-            if waiter.address == address and _take_out(bucket, waiter):
-                waiter.woken.release()
-                if not everybody:
-                    return
+            if waiter.address == address and _take_out_and_wake(bucket, waiter) and not everybody:
+                return
 
 
 def _after_fork_in_child() -> None:

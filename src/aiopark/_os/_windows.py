@@ -11,7 +11,7 @@ import threading
 import time
 from typing import Any, ClassVar, Final
 
-from aiopark._os._backend import LONGEST_WAIT, call_failed
+from aiopark._os._backend import LONGEST_WAIT, call_and_errno, call_failed
 
 INFINITE: Final = 0xFFFFFFFF
 ERROR_TIMEOUT: Final = 1460
@@ -20,6 +20,11 @@ LIBRARIES: Final = ("api-ms-win-core-synch-l1-2-0", "kernelbase")
 # A parked main thread looks for Ctrl-C this often: the call itself is not interruptible.
 MAIN_THREAD_SLICE: Final = 0.1
 
+if sys.platform == "win32":
+    _last_error = ctypes.get_last_error
+else:
+    _last_error = ctypes.get_errno  # the functions are a test's, behind CDLL(use_errno=True)
+
 
 def milliseconds(remaining: float) -> int:
     """Round a finite time up to the milliseconds of a DWORD, never to INFINITE.
@@ -27,7 +32,7 @@ def milliseconds(remaining: float) -> int:
     Args:
         remaining: seconds, maybe negative.
     """
-    return min(max(math.ceil(remaining * 1000), 0), INFINITE - 1)
+    return math.ceil(min(max(remaining, 0.0) * 1000, INFINITE - 1))
 
 
 class WaitAddress:
@@ -91,10 +96,9 @@ class WaitAddress:
         if threading.get_ident() == threading.main_thread().ident:
             timeout = min(timeout, milliseconds(MAIN_THREAD_SLICE))
         compare = ctypes.c_uint32(expected)
-        if not self._wait(address, ctypes.addressof(compare), 4, timeout):
-            error = self._last_error()
-            if error != ERROR_TIMEOUT:
-                raise call_failed("WaitOnAddress", error, address)
+        result, error = call_and_errno(self._wait, address, ctypes.addressof(compare), 4, timeout, errno=_last_error)
+        if not result and error != ERROR_TIMEOUT:
+            raise call_failed("WaitOnAddress", error, address)
 
     def wake_one(self, address: int, *, shared: bool = False) -> None:
         """See `Backend.wake_one`."""
@@ -105,9 +109,3 @@ class WaitAddress:
         """See `Backend.wake_all`."""
         assert not shared
         self._wake_all(address)
-
-    @staticmethod
-    def _last_error() -> int:
-        if sys.platform == "win32":
-            return ctypes.get_last_error()
-        return ctypes.get_errno()  # the functions are a test's, behind CDLL(use_errno=True)

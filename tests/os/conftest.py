@@ -1,0 +1,82 @@
+"""The backends that can run here: the real ones, and those of other systems over a model of their calls."""
+
+import ctypes
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aiopark._os import Backend, Futex, Portable, Ulock, WaitAddress
+
+HERE = Path(__file__).parent
+
+# The generations of macOS' calls, as -D flags of macos_model.c.
+GENERATIONS = ("OS_SYNC", "ULOCK_WAIT2", "ULOCK_WAIT")
+
+REAL: dict[str, type[Any]] = {
+    kind.name: kind for kind in (Futex, WaitAddress, Ulock, Portable) if kind.refusal() is None
+}
+# The models are written over Linux' futex.
+MODELS = ["model-waitaddress", *(f"model-{generation.lower()}" for generation in GENERATIONS)]
+BACKENDS = [*REAL, *(MODELS if sys.platform.startswith("linux") else [])]
+
+
+@pytest.fixture(scope="session")
+def compile_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """Give a function that compiles a model, once for the same flags, and gives the path of the library."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("the models are written over Linux' futex")
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("the models need a C compiler, cc")
+    libraries: dict[tuple[str, ...], str] = {}
+
+    def compile_(source: str, *generations: str) -> str:
+        key = (source, *generations)
+        if key not in libraries:
+            target = tmp_path_factory.mktemp("model") / f"{'-'.join(key)}.so"
+            flags = ["-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+            defines = [f"-D{generation}" for generation in generations]
+            unused = ["-Wno-unused-function"]  # a library with no generation calls nothing
+            subprocess.run([compiler, *flags, *unused, *defines, "-o", target, HERE / source], check=True)
+            libraries[key] = str(target)
+        return libraries[key]
+
+    return compile_
+
+
+@pytest.fixture(scope="session")
+def macos_model(compile_model: Callable[..., str]) -> Callable[..., tuple[Ulock, ctypes.CDLL]]:
+    """Give a function from generations to macOS' backend over the MODEL of macOS, not macOS, and the model."""
+
+    def load(*generations: str) -> tuple[Ulock, ctypes.CDLL]:
+        path = compile_model("macos_model.c", *generations)
+        backend = Ulock._load(path)
+        assert isinstance(backend, Ulock), backend
+        library = ctypes.CDLL(path)
+        library.model_last_timeout.restype = ctypes.c_uint64
+        return backend, library
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def windows_model(compile_model: Callable[..., str]) -> WaitAddress:
+    """Give Windows' backend over the MODEL of Windows, not Windows."""
+    library = ctypes.CDLL(compile_model("windows_model.c"), use_errno=True)
+    return WaitAddress(library["WaitOnAddress"], library["WakeByAddressSingle"], library["WakeByAddressAll"])
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Give each backend that can run here. The names of the models, which are not the systems, say so."""
+    name: str = request.param
+    if name in REAL:
+        return REAL[name].create()
+    if name == "model-waitaddress":
+        return request.getfixturevalue("windows_model")
+    return request.getfixturevalue("macos_model")(name.removeprefix("model-").upper())[0]

@@ -1,0 +1,103 @@
+"""What the tests share: the event loops they run on, and how they wait for a condition."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from aiopark._owner import OWNER
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    import aiopark
+
+PATIENCE = 30.0  # seconds until a condition counts as never
+
+
+@dataclass(frozen=True)
+class World:
+    """An event loop that the tests run on, through anyio."""
+
+    name: str
+    backend: str = "asyncio"
+    uvloop: bool = False
+    debug: bool = False
+    eager: bool = False
+
+    def run(self, main: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
+        async def entry() -> Any:
+            if self.eager:
+                asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+            return await main(*arguments)
+
+        options = {"use_uvloop": self.uvloop, "debug": self.debug} if self.backend == "asyncio" else {}
+        return anyio.run(entry, backend=self.backend, backend_options=options)
+
+
+ASYNCIO = World("asyncio")
+TRIO = World("trio", backend="trio")
+UVLOOP = World("uvloop", uvloop=True)
+WORLDS = [ASYNCIO, World("asyncio-debug", debug=True), TRIO]
+if sys.platform != "win32":
+    WORLDS.append(UVLOOP)
+if sys.version_info >= (3, 12):
+    WORLDS.append(World("asyncio-eager", eager=True))
+PLAIN_WORLDS = [world for world in WORLDS if world.name in {"asyncio", "uvloop", "trio"}]
+
+
+def is_parked(parker: aiopark.Parker) -> bool:
+    return OWNER in parker._cell
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let other tasks run until the condition holds."""
+    with anyio.fail_after(PATIENCE):
+        while not condition():
+            await anyio.sleep(0.0005)
+
+
+def block_until(condition: Callable[[], object]) -> None:
+    """Let other threads run until the condition holds."""
+    give_up = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < give_up, "the condition never came"
+        time.sleep(0.0002)
+
+
+@contextmanager
+def in_thread(target: Callable[..., object], *arguments: Any) -> Iterator[threading.Thread]:
+    """Run the target in a thread; at the end join it and let its exception out."""
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            target(*arguments)
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    yield thread
+    thread.join(PATIENCE)
+    assert not thread.is_alive(), "the thread hangs"
+    if errors:
+        raise errors[0]
+
+
+@contextmanager
+def switch_interval(seconds: float) -> Iterator[None]:
+    """Have threads switch as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(seconds)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)

@@ -1,0 +1,357 @@
+"""The command line: what a user sees, in this process and in real ones."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+import aiopark
+from aiopark._cli import _check, _demo, _doctor, _found, _report, _self_test, main
+from aiopark._loops._doorbell import Doorbell
+from aiopark.lowlevel import default_backend, refused_backends
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+STEPS = ["thread unparks task", "task unparks thread", "no thread a task", "task deadline", "thread deadline"]
+STEPS += ["cancellation", "thread unparks trio"]
+FACTS = ["aiopark", "system", "Python", "backend", "memory fence", "watcher", "doorbell", "asyncio", "trio", "anyio"]
+SELF_TESTS = [f"{who} {what}" for who in ("thread", *_found.loops()) for what in ("wake", "deadline")]
+ESCAPE = "\x1b"
+
+# What would make rich take a pipe for a terminal, or Python talk on stderr.
+STEERING = ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS", "PYTHONWARNINGS")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in STEERING:
+        monkeypatch.delenv(variable, raising=False)
+
+
+def run(*arguments: str, hidden: tuple[str, ...] = (), **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own, in which the hidden modules cannot be imported."""
+    start = ["-m", "aiopark"]
+    if hidden:
+        hide = f"sys.modules.update(dict.fromkeys({hidden!r}))"
+        start = ["-c", f"import sys; {hide}; from aiopark._cli import main; sys.exit(main())"]
+    return subprocess.run(
+        [sys.executable, "-X", "dev", *start, *arguments],
+        env={**os.environ, "PYTHONIOENCODING": "utf-8", **environment},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+
+
+def cells(output: str) -> dict[str, tuple[str, str]]:
+    """Read a report: from the name of a line to its status and text, whichever way it was printed."""
+    found = {}
+    for line in output.splitlines():
+        if line.startswith(("│", "|")):
+            parts = [part.strip() for part in re.split(r"[│|]", line)[1:-1]]
+        elif line.startswith("  "):
+            parts = [part.strip() for part in re.split(r" {2,}", line.strip(), maxsplit=2)]
+        else:
+            continue
+        status = parts.pop(0) if parts[0] in {"", "ok", "FAILED"} else ""
+        found[parts[0]] = (status, "  ".join(parts[1:]))
+    return found
+
+
+def with_self_tests(monkeypatch: pytest.MonkeyPatch, **tests: Callable[[], tuple[bool, str]]) -> None:
+    monkeypatch.setattr(_doctor, "self_tests", lambda *_, **__: tests)
+
+
+# --- real processes ---
+
+
+@pytest.mark.parametrize("hidden", [(), ("rich",)], ids=["rich", "plain"])
+def test_demo(hidden: tuple[str, ...]) -> None:
+    ran = run("demo", hidden=hidden)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ESCAPE not in ran.stdout
+    assert ("╭" in ran.stdout) == (not hidden)
+    assert "all 7 checks ok" in ran.stdout.splitlines()
+    found = cells(ran.stdout)
+    assert list(found) == STEPS
+    assert {status for status, _ in found.values()} == {"ok"}
+    for step in ("task deadline", "thread deadline"):
+        passed = re.search(r"deadline 20 ms, passed after ([\d.]+) ms, never early", found[step][1])
+        assert passed is not None
+        assert float(passed[1]) >= 20.0
+    for step in ("thread unparks task", "task unparks thread", "thread unparks trio"):
+        assert all(float(median) > 0 for median in re.findall(r"([\d.]+) µs", found[step][1]))
+        assert "µs" in found[step][1]
+    assert "2 threads before, 2 while 1,000 tasks are parked, 2 after" in found["no thread a task"][1]
+    assert found["cancellation"][1].endswith("1,000 cancelled, 1,000 permits kept, 0 lost")
+
+
+@pytest.mark.parametrize("hidden", [(), ("rich",)], ids=["rich", "plain"])
+def test_doctor(hidden: tuple[str, ...]) -> None:
+    ran = run("doctor", hidden=hidden)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ESCAPE not in ran.stdout
+    assert ("╭" in ran.stdout) == (not hidden)
+    assert f"all {len(SELF_TESTS)} checks ok" in ran.stdout.splitlines()
+    found = cells(ran.stdout)
+    assert set(FACTS) <= set(found)
+    assert [name for name, (status, _) in found.items() if status] == SELF_TESTS
+    assert found["aiopark"][1] == importlib.metadata.version("aiopark")
+    assert found["backend"][1].split(",")[0] == default_backend().name
+    assert found["trio"][1] == importlib.metadata.version("trio")
+    for name, reason in refused_backends().items():
+        assert found[name][1] == f"refused: {reason}"  # whole, however long
+
+
+def test_doctor_without_extras() -> None:
+    """What is installed but cannot be imported is told, and the rest is tested."""
+    ran = run("doctor", hidden=("rich", "trio"))
+    assert (ran.returncode, ran.stderr) == (1, "")
+    status, text = cells(ran.stdout)["trio wake"]
+    assert status == "FAILED"
+    assert "import of trio halted" in text
+    assert "FAILED: trio wake, trio deadline" in ran.stdout.splitlines()
+
+
+def test_demo_without_trio() -> None:
+    ran = run("demo", hidden=("trio",))
+    assert (ran.returncode, ran.stderr) == (0, "")
+    status, text = cells(ran.stdout)["thread unparks trio"]
+    assert not status
+    assert "trio is not installed (pip install 'aiopark[trio]')" in text
+    assert "all 6 checks ok" in ran.stdout.splitlines()
+
+
+def test_forced_backend() -> None:
+    ran = run("doctor", AIOPARK_BACKEND="portable")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    found = cells(ran.stdout)
+    assert found["backend"][1] == "portable, forced by AIOPARK_BACKEND"
+    if sys.platform == "linux":
+        assert found["futex"][1].startswith("would work too")
+
+
+@pytest.mark.parametrize("backend", ["nonsense", "ulock" if sys.platform != "darwin" else "futex"])
+@pytest.mark.parametrize("command", ["doctor", "demo"])
+def test_backend_that_is_none(command: str, backend: str) -> None:
+    ran = run(command, AIOPARK_BACKEND=backend)
+    assert (ran.returncode, ran.stderr) == (1, "")
+    status, text = cells(ran.stdout)["backend"]
+    assert status == "FAILED"
+    assert backend in text
+    assert "portable" in text  # what to do
+    assert ran.stdout.splitlines()[-1] == "FAILED: backend"
+
+
+def test_ascii_pipe() -> None:
+    for hidden in ((), ("rich",)):
+        ran = run("demo", hidden=hidden, PYTHONIOENCODING="ascii")
+        assert (ran.returncode, ran.stderr) == (0, "")
+        assert re.search(r"it runs [\d.]+ us after", ran.stdout)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a broken pipe is another error there")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_reader_that_left(unbuffered: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    code = "import sys; sys.modules['rich'] = None; from aiopark._cli import main; sys.exit(main(['doctor']))"
+    ran = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", code],
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        timeout=60,
+        check=False,
+    )
+    os.close(writer)
+    assert (ran.returncode, ran.stderr) == (1, b"")
+
+
+def test_no_command() -> None:
+    ran = run()
+    assert ran.returncode == 2
+    assert not ran.stdout
+    assert ran.stderr.startswith("usage: aiopark ")
+
+
+# --- this process ---
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["demo", "more"], ["doctor", "--more"], ["--dem"]])
+def test_wrong_arguments(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    output, errors = capsys.readouterr()
+    assert not output
+    assert errors.startswith("usage: aiopark ")
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for option in ("--version", "--help"):
+        with pytest.raises(SystemExit) as stopped:
+            main([option])
+        assert stopped.value.code == 0
+    output = capsys.readouterr().out
+    assert output.startswith(f"aiopark {importlib.metadata.version('aiopark')}\n")
+    for command in ("demo", "doctor"):
+        assert len(re.findall(rf"^ +{command} +\w.*$", output, re.MULTILINE)) == 1
+
+
+def test_demo_here(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo"]) == 0
+    assert list(cells(capsys.readouterr().out)) == STEPS
+
+
+def test_doctor_here(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    found = cells(capsys.readouterr().out)
+    assert all(found[name][0] == "ok" for name in SELF_TESTS)
+
+
+def test_step_that_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def broken(loop: str) -> tuple[list[float], list[float]]:
+        raise OSError(f"no {loop}\ntoday")
+
+    monkeypatch.setattr(_demo, "round_trips", broken)
+    assert main(["demo"]) == 1
+    output = capsys.readouterr().out
+    found = cells(output)
+    assert found["thread unparks task"] == ("FAILED", "OSError: no asyncio today")
+    assert found["thread deadline"][0] == "ok"
+    assert output.splitlines()[-1] == "FAILED: thread unparks task, task unparks thread, thread unparks trio"
+
+
+def test_self_test_that_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def leaves() -> tuple[bool, str]:
+        raise SystemExit("enough")
+
+    with_self_tests(monkeypatch, good=lambda: (True, "fine"), bad=lambda: (False, "too early"), gone=leaves)
+    assert main(["doctor"]) == 1
+    output = capsys.readouterr().out
+    found = cells(output)
+    assert [found[name] for name in ("good", "bad", "gone")] == [
+        ("ok", "fine"),
+        ("FAILED", "too early"),
+        ("FAILED", "SystemExit: enough"),
+    ]
+    assert output.splitlines()[-1] == "FAILED: bad, gone"
+
+
+def test_self_test_that_hangs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    let_go = threading.Event()
+    hanging: list[threading.Thread] = []
+
+    def hang() -> tuple[bool, str]:
+        hanging.append(threading.current_thread())
+        return let_go.wait(), "never told"
+
+    def hang_with_short_limit() -> dict[str, Callable[[], tuple[bool, str]]]:
+        monkeypatch.setattr(_check, "LIMIT", 0.01)  # the facts before it have their full time
+        return {"stuck": hang}
+
+    monkeypatch.setattr(_doctor, "self_tests", lambda *_, **__: hang_with_short_limit())
+    try:
+        assert main(["doctor"]) == 1
+    finally:
+        let_go.set()
+        for thread in hanging:
+            thread.join()
+    assert cells(capsys.readouterr().out)["stuck"] == ("FAILED", "it hangs: not done after 0.01 s")
+
+
+def test_park_that_comes_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hasty(aiopark.ThreadParker):
+        def park(self) -> None:
+            pass
+
+        def park_until(self, deadline: object) -> bool:
+            return False
+
+    monkeypatch.setattr(aiopark, "ThreadParker", Hasty)
+    holds, text = _self_test.wake_thread()
+    assert not holds
+    assert text.endswith("unparked by nobody")
+    holds, text = _self_test.deadline_of_thread()
+    assert not holds
+    assert text.endswith("too early")
+
+
+def test_park_that_spins(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = iter([0.0, 1.0])
+    monkeypatch.setattr(time, "thread_time", lambda: next(used))
+    holds, text = _self_test.wake_thread()
+    assert not holds
+    assert text.endswith("did not sleep: it used 1000.0 ms of CPU time")
+
+
+def test_deadlines_are_judged() -> None:
+    assert _check.judge_deadline(1.0, 1.02, 1.0203, unparked=False) == (
+        True,
+        "deadline 20 ms, passed after 20.3 ms, never early",
+    )
+    holds, text = _check.judge_deadline(1.0, 1.02, 1.0199999, unparked=False)
+    assert not holds
+    assert text == "deadline 20 ms, passed after 19.999900 ms, too early"
+    holds, text = _check.judge_deadline(1.0, 1.02, 1.03, unparked=True)
+    assert not holds
+    assert text.endswith("said unparked, and nobody did")
+
+
+def test_doorbells(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = "eventfd|socketpair|call_soon_threadsafe"
+    assert re.match(kinds, _check.check("doorbell", _doctor._doorbell).text)
+    monkeypatch.setattr(Doorbell, "attach", lambda *_: False)
+    assert _check.check("doorbell", _doctor._doorbell).text.startswith("call_soon_threadsafe, ")
+    monkeypatch.undo()
+    monkeypatch.delattr(os, "eventfd", raising=False)
+    if sys.platform != "win32":
+        assert _check.check("doorbell", _doctor._doorbell).text.startswith("socketpair, ")
+
+
+@pytest.mark.parametrize("free_threaded", [0, 1])
+def test_python(free_threaded: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sysconfig, "get_config_var", {"Py_GIL_DISABLED": free_threaded}.get)
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
+    assert ("free-threaded, GIL off" if free_threaded else "with the GIL") in _doctor._python()
+
+
+def test_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    assert _found.loops() == ["asyncio"]
+    assert {line.text for line in _doctor._loops()} == {"part of Python", "not installed"}
+
+
+@pytest.mark.parametrize("with_rich", [True, False], ids=["rich", "plain"])
+def test_terminal_of_80_columns(
+    with_rich: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [f"word{number}" for number in range(60)]
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    if not with_rich:
+        monkeypatch.setitem(sys.modules, "rich", None)
+        monkeypatch.delitem(sys.modules, "aiopark._cli._rich", raising=False)
+    _report.show([_report.Section("[bold]title", [_report.Line("[name]", " ".join(words), holds=False)])])
+    output = capsys.readouterr().out
+    assert max(map(len, output.splitlines())) <= 80
+    assert re.findall(r"word\d+", output) == words
+    assert "[bold]title" in output
+    assert "[name]" in output

@@ -1,0 +1,126 @@
+"""For tests with threads: wait for conditions, never for a fixed time, and let nothing hang or fail unseen."""
+
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from aiopark._os import Portable, _portable
+
+# No wait of a test goes on for longer, so that a lost wake-up is a failed test and not a hung one.
+PATIENCE = 20.0
+
+_TASKS = Path("/proc/self/task")
+
+
+def soon() -> float:
+    """The deadline, on time.monotonic(), of everything that a test expects to happen at once."""
+    return time.monotonic() + PATIENCE
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    """Look until the condition holds."""
+    deadline = soon()
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.0005)
+
+
+class Crew:
+    """Threads that are all joined at the end of the block; what one of them raises fails the test."""
+
+    def __init__(self) -> None:
+        self.threads: list[threading.Thread] = []
+        self.errors: list[BaseException] = []
+
+    def start(self, function: Callable[..., object], *arguments: Any) -> threading.Thread:
+        def run() -> None:
+            try:
+                function(*arguments)
+            except BaseException as error:
+                self.errors.append(error)
+
+        thread = threading.Thread(target=run, daemon=True)
+        self.threads.append(thread)
+        thread.start()
+        return thread
+
+    def __enter__(self) -> "Crew":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        deadline = soon() + 5  # waits that are bounded by soon() end first, and say what went wrong
+        for thread in self.threads:
+            thread.join(max(deadline - time.monotonic(), 0))
+        if self.errors:
+            raise self.errors[0]
+        assert not any(thread.is_alive() for thread in self.threads), "a thread hangs"
+
+
+def in_a_fork(function: Callable[[], object]) -> None:
+    """Run the function in a forked child; what it raises there is an AssertionError here."""
+    reader, writer = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # threads and fork: that is what is being tested
+        child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(int(PATIENCE))
+            function()
+            status = 0
+        except BaseException:
+            os.write(writer, traceback.format_exc().encode())
+        finally:
+            os._exit(status)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        message = pipe.read().decode()
+    _, status = os.waitpid(child, 0)
+    assert status == 0, message or f"the child was ended by signal {status}"
+
+
+def asleep(address: int) -> int:
+    """Count the threads that sleep on the address."""
+    portable = sum(waiter.address == address for waiter in _portable._bucket(address).copy())
+    return portable + (_asleep_linux(address) if _TASKS.exists() else _asleep_elsewhere(address))
+
+
+def _asleep_linux(address: int) -> int:
+    count = 0
+    for task in _TASKS.iterdir():
+        try:
+            call = (task / "syscall").read_text().split()  # number, arguments; or "running"
+        except OSError:  # the thread has ended
+            continue
+        count += len(call) > 1 and int(call[1], 16) == address
+    return count
+
+
+def _asleep_elsewhere(address: int) -> int:
+    """No system but Linux tells where a thread sleeps: take those whose frame stays inside a backend's wait."""
+
+    def waiting() -> dict[int, tuple[FrameType, int]]:
+        return {
+            thread: (frame, frame.f_lasti)
+            for thread, frame in sys._current_frames().items()
+            if frame.f_code.co_name == "wait"
+            and f"{os.sep}_os{os.sep}" in frame.f_code.co_filename
+            and frame.f_locals.get("address") == address
+            and not isinstance(frame.f_locals.get("self"), Portable)
+        }
+
+    stable = waiting()
+    for _ in range(20):
+        time.sleep(0.002)
+        now = waiting()
+        stable = {thread: where for thread, where in stable.items() if now.get(thread) == where}
+    return len(stable)
