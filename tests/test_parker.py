@@ -253,7 +253,7 @@ def test_every_park_is_a_checkpoint(world):
             ran.append(True)
 
         async with anyio.create_task_group() as tasks:
-            for park in (lambda: parker.park(), lambda: parker.park_timeout(-1)):
+            for park in (parker.park, lambda: parker.park_timeout(-1)):
                 tasks.start_soon(other)
                 parker.unpark()
                 ran.clear()
@@ -297,9 +297,11 @@ def test_a_spurious_wake_up_is_never_visible(world):
 def test_close_ends_a_pending_park(world):
     async def main():
         with aiopark.Parker() as parker:
-            with in_thread(lambda: (block_until(lambda: is_parked(parker)), parker.close())):
-                with pytest.raises(aiopark.ClosedError, match="make a new one"):
-                    await parker.park()
+            with (
+                in_thread(lambda: (block_until(lambda: is_parked(parker)), parker.close())),
+                pytest.raises(aiopark.ClosedError, match="make a new one"),
+            ):
+                await parker.park()
             parker.close()
             with pytest.raises(aiopark.ClosedError):
                 await parker.park_timeout(10)

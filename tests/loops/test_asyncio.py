@@ -382,7 +382,7 @@ def test_a_failing_call_soon_threadsafe_surfaces():
         task = await parked_task(parker)
         loop = asyncio.get_running_loop()
         loop.broken = True
-        with in_thread(lambda: pytest.raises(RuntimeError, parker.unpark).match("broken")):
+        with pytest.raises(RuntimeError, match="broken"), in_thread(parker.unpark):
             pass
         loop.broken = False
         with in_thread(parker.unpark):
@@ -402,18 +402,19 @@ def test_a_socket_pair_as_the_doorbell(factory, monkeypatch):
 
 def test_a_full_socket_pair_rings_already(monkeypatch):
     monkeypatch.delattr(os, "eventfd", raising=False)
-    doorbell = _doorbell.Doorbell()
-    with pytest.raises(BlockingIOError):
+
+    def ring_on(doorbell):
         while True:
             doorbell.ring()
+
+    with pytest.raises(BlockingIOError):
+        ring_on(_doorbell.Doorbell())
 
     async def main():
         parker = aiopark.Parker()
         task = await parked_task(parker)
-        bridge = running_loop()
         with pytest.raises(BlockingIOError):
-            while True:
-                bridge._doorbell.ring()
+            ring_on(running_loop()._doorbell)
         with in_thread(parker.unpark):
             await task
 

@@ -275,7 +275,7 @@ def test_the_errno_of_a_signal_handler_is_not_taken_for_that_of_the_wait(backend
         assert cell.wait_while(backend, 1, soon())
 
 
-class _RaisedByHandler(Exception):
+class RaisedByHandlerError(Exception):
     pass
 
 
@@ -284,9 +284,9 @@ def test_an_exception_of_a_signal_handler_ends_the_wait(backend: Backend) -> Non
     cell = Cell()
 
     def handler(*_: object) -> None:
-        raise _RaisedByHandler
+        raise RaisedByHandlerError
 
-    with Interruption(cell, handler), pytest.raises(_RaisedByHandler):
+    with Interruption(cell, handler), pytest.raises(RaisedByHandlerError):
         cell.wait_while(backend, 1, soon())
     assert asleep(cell.address) == 0
 
@@ -322,7 +322,7 @@ def test_shared_wakes_reach_another_process(backend: Backend, wake: str) -> None
         address = ctypes.addressof(cell)
 
         def in_the_child() -> None:
-            cell.value = 0
+            ctypes.c_uint32.from_address(address).value = 0
             getattr(backend, wake)(address, shared=True)
 
         def wait() -> None:

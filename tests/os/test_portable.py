@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from thread_helpers import Crew, asleep, eventually, in_a_fork, soon
@@ -162,7 +162,7 @@ class Interrupt:
         self.left, self.action = n, action
         self.ran = False
 
-    def __enter__(self) -> "Interrupt":
+    def __enter__(self) -> Self:
         self.previous = sys.gettrace()
         sys._getframe().f_trace_opcodes = True  # Python 3.12 looks at this when tracing begins, not later
         sys.settrace(self._trace)
@@ -267,7 +267,7 @@ def test_a_handler_that_wakes_at_any_instruction_of_a_wake(backend: Portable, ce
     assert n > 15
 
 
-class _Raised(Exception):
+class RaisedByHandlerError(Exception):
     pass
 
 
@@ -283,15 +283,17 @@ def test_an_exception_at_the_entry_of_any_function_beneath_a_wait_leaves_nothing
         if event == "call" and frame.f_code.co_filename == _portable.__file__:
             entered += 1
             if entered == stop_at:
-                raise _Raised
+                raise RaisedByHandlerError
 
     previous = sys.gettrace()
-    for stop_at in range(1, 20):
+    stop_at = 0
+    while True:
+        stop_at += 1
         entered = 0
         try:
             sys.settrace(trace)
             backend.wait(ctypes.addressof(cell), 1, 0.0)
-        except _Raised:
+        except RaisedByHandlerError:
             assert not any(_portable._table)
         else:
             break
@@ -307,7 +309,7 @@ def test_handlers_that_raise_leave_nothing_behind(backend: Portable, cell: ctype
     raised = 0
 
     def handler(*_: object) -> None:
-        raise _Raised
+        raise RaisedByHandlerError
 
     previous = signal.signal(signal.SIGALRM, handler)
     try:
@@ -317,7 +319,7 @@ def test_handlers_that_raise_leave_nothing_behind(backend: Portable, cell: ctype
                 signal.setitimer(signal.ITIMER_REAL, chance.uniform(5e-6, 15e-5))
                 for _ in range(1000):
                     backend.wait(address, 1, 0.0)
-            except _Raised:
+            except RaisedByHandlerError:
                 raised += 1
             assert not any(_portable._table)
     finally:
@@ -326,7 +328,7 @@ def test_handlers_that_raise_leave_nothing_behind(backend: Portable, cell: ctype
                 signal.setitimer(signal.ITIMER_REAL, 0)
                 signal.signal(signal.SIGALRM, previous)
                 break
-            except _Raised:
+            except RaisedByHandlerError:
                 continue
     assert raised > 100
 
@@ -336,7 +338,7 @@ def test_an_exception_within_a_wake_loses_no_waiter(backend: Portable, cell: cty
     address = ctypes.addressof(cell)
 
     def raise_() -> None:
-        raise _Raised
+        raise RaisedByHandlerError
 
     n, ran = 0, True
     while ran:
@@ -346,7 +348,7 @@ def test_an_exception_within_a_wake_loses_no_waiter(backend: Portable, cell: cty
             with Interrupt(n, raise_) as interrupt:
                 try:
                     backend.wake_one(address)
-                except _Raised:
+                except RaisedByHandlerError:
                     pass
             backend.wake_one(address)
             ran = interrupt.ran

@@ -1,0 +1,425 @@
+"""Word: the cell, its order of stores and fences, its life."""
+
+import ctypes
+import gc
+import math
+import platform
+import weakref
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from thread_helpers import Crew, asleep, eventually, soon
+
+import aiopark
+from aiopark import ClosedError, ThreadParker, UnparkHandle, Word, _word
+from aiopark._os import Backend, Futex, Portable, Ulock, WaitAddress
+
+REAL = {kind.name: kind for kind in (Futex, WaitAddress, Ulock, Portable) if kind.refusal() is None}
+
+
+@pytest.fixture(params=list(REAL))
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Backend:
+    """Let every new word use each backend that works here."""
+    backend = REAL[request.param].create()
+    assert backend is not None
+    monkeypatch.setattr(_word, "default_backend", lambda: backend)
+    return backend
+
+
+@pytest.fixture
+def word(backend: Backend) -> Word:
+    return Word()
+
+
+def test_a_new_word_is_parked_private_and_aligned(word: Word, backend: Backend) -> None:
+    assert word.load() == 1
+    assert word.shared is False
+    assert word.address % 4 == 0
+    assert ctypes.c_uint32.from_address(word.address).value == 1
+    assert word._backend is backend
+
+
+@pytest.mark.parametrize("value", [0, 1, 2, 2**31, 2**32 - 1, True, False])
+def test_what_is_stored_is_loaded(word: Word, value: int) -> None:
+    word.store(value)
+    assert word.load() == value
+    assert ctypes.c_uint32.from_address(word.address).value == value
+
+
+@pytest.mark.parametrize("value", [-1, 2**32, 2**64, -(2**31)])
+def test_what_does_not_fit_is_not_stored(word: Word, value: int) -> None:
+    with pytest.raises(ValueError, match=rf"32 bits .* {value} does not fit"):
+        word.store(value)
+    assert word.load() == 1
+
+
+@pytest.mark.parametrize("value", [None, "0", 0.0, b"0", Fraction(0), math.inf, [0]])
+def test_what_is_no_integer_is_not_stored(word: Word, value: Any) -> None:
+    with pytest.raises(TypeError, match=f"not {type(value).__name__}"):
+        word.store(value)
+    assert word.load() == 1
+
+
+def test_a_store_wakes_nobody(word: Word) -> None:
+    with Crew() as crew:
+        thread = crew.start(word._wait, soon())
+        eventually(lambda: asleep(word.address) == 1)
+        word.store(0)
+        assert asleep(word.address) == 1
+        word.unpark()
+        eventually(lambda: not thread.is_alive())
+
+
+def test_unpark_deposits_the_permit_and_wakes(word: Word) -> None:
+    with Crew() as crew:
+        thread = crew.start(word._wait, soon())
+        eventually(lambda: asleep(word.address) == 1)
+        word.unpark()
+        eventually(lambda: not thread.is_alive())
+    assert word.load() == 0
+    word.unpark()
+    assert word.load() == 0
+
+
+def test_unpark_lock_deposits_now_and_wakes_later(word: Word) -> None:
+    with Crew() as crew:
+        thread = crew.start(word._wait, soon())
+        eventually(lambda: asleep(word.address) == 1)
+        handle = word.unpark_lock()
+        assert isinstance(handle, UnparkHandle)
+        assert word.load() == 0
+        assert asleep(word.address) == 1
+        handle.unpark()
+        eventually(lambda: not thread.is_alive())
+
+
+def test_a_handle_wakes_once(word: Word) -> None:
+    handle = word.unpark_lock()
+    handle.unpark()
+    word.store(1)
+    with Crew() as crew:
+        crew.start(word._wait, soon())
+        eventually(lambda: asleep(word.address) == 1)
+        handle.unpark()
+        assert asleep(word.address) == 1  # nor does it deposit again
+        assert word.load() == 1
+        word.unpark()
+
+
+def test_a_handle_keeps_the_memory_of_a_word_that_is_gone(backend: Backend) -> None:
+    word = Word()
+    memory = weakref.ref(word._cell)
+    handle = word.unpark_lock()
+    del word
+    gc.collect()
+    assert memory() is not None
+    handle.unpark()
+    del handle
+    gc.collect()
+    assert memory() is None
+
+
+def test_a_handle_keeps_the_memory_of_a_word_that_is_closed(word: Word) -> None:
+    memory = weakref.ref(word._cell)
+    handle = word.unpark_lock()
+    word.close()
+    gc.collect()
+    assert memory() is not None
+    handle.unpark()
+
+
+def test_a_word_that_is_gone_leaves_no_memory(backend: Backend) -> None:
+    word = Word()
+    memory, itself = weakref.ref(word._cell), weakref.ref(word)
+    word.unpark()
+    assert ThreadParker(word).park_timeout(0)
+    del word
+    gc.collect()
+    assert (memory(), itself()) == (None, None)
+
+
+def test_a_sleeping_thread_keeps_the_memory(backend: Backend) -> None:
+    word = Word()
+    address, memory = word.address, weakref.ref(word._cell)
+    with Crew() as crew:
+        crew.start(word._wait, soon())
+        eventually(lambda: asleep(address) == 1)
+        wake = word.unpark_lock()
+        del word
+        gc.collect()
+        assert memory() is not None
+        wake.unpark()
+
+
+def test_a_closed_word_says_so(word: Word) -> None:
+    word.close()
+    for use in (
+        word.load,
+        lambda: word.store(0),
+        word.unpark,
+        word.unpark_lock,
+        lambda: word._wait(0.0),
+        ThreadParker(word).park,
+        lambda: ThreadParker(word).park_timeout(0),
+        ThreadParker(word).prepare_park,
+        ThreadParker(word).timed_out,
+        ThreadParker(word).unpark,
+    ):
+        with pytest.raises(ClosedError, match="make a new one"):
+            use()
+
+
+def test_close_may_be_repeated(word: Word) -> None:
+    memory = weakref.ref(word._cell)
+    word.close()
+    word.close()
+    gc.collect()
+    assert memory() is None
+
+
+def test_close_lets_go_of_the_permit_too(word: Word) -> None:
+    word.unpark()
+    word.close()
+    with pytest.raises(ClosedError):
+        ThreadParker(word).park_timeout(0)
+
+
+def test_close_is_refused_while_somebody_is_parked(word: Word) -> None:
+    with Crew() as crew:
+        thread = crew.start(ThreadParker(word).park_until, soon())
+        eventually(lambda: asleep(word.address) == 1)
+        with pytest.raises(RuntimeError, match="parked") as caught:
+            word.close()
+        assert type(caught.value) is RuntimeError
+        assert asleep(word.address) == 1  # unharmed
+        word.unpark()
+        eventually(lambda: not thread.is_alive())
+    word.close()
+
+
+def test_unparks_while_the_word_is_closed(backend: Backend) -> None:
+    words = [Word() for _ in range(300)]
+    progress = [0]
+
+    def unpark() -> None:
+        for number, word in enumerate(words):
+            progress[0] = number
+            try:
+                while True:
+                    word.unpark()
+                    word.unpark_lock().unpark()
+            except ClosedError:
+                pass
+
+    def close() -> None:
+        for number, word in enumerate(words):
+            eventually(lambda: progress[0] >= number)  # noqa: B023  # called at once
+            word.close()
+
+    with Crew() as crew:
+        crew.start(unpark)
+        crew.start(close)
+    assert progress[0] == len(words) - 1
+
+
+def test_the_repr_tells_the_state(word: Word) -> None:
+    where = f"at {word.address:#x}>"
+    assert repr(word) == f"<aiopark.Word parked {where}"
+    word.unpark()
+    assert repr(word) == f"<aiopark.Word unparked {where}"
+    word.store(7)
+    assert repr(word) == f"<aiopark.Word 7 {where}"
+    word.close()
+    assert repr(word) == f"<aiopark.Word closed {where}"
+
+
+def test_native_code_unparks_by_the_address_alone(word: Word, backend: Backend) -> None:
+    with Crew() as crew:
+        crew.start(ThreadParker(word).park)
+        eventually(lambda: asleep(word.address) == 1)
+        ctypes.c_uint32.from_address(word.address).value = 0
+        backend.wake_one(word.address)
+
+
+def test_only_what_is_public_is_public() -> None:
+    assert aiopark.Word is Word
+    with pytest.raises(AttributeError):
+        Word().something = 1  # type: ignore[attr-defined]
+
+
+# The order of stores, loads and fences: what the processor would not tell.
+
+
+class Cell:
+    """Stands in for the memory, and writes down what is done to it."""
+
+    def __init__(self, events: list[str], value: int) -> None:
+        self.events, self._value = events, value
+
+    @property
+    def value(self) -> int:
+        self.events.append("load")
+        return self._value
+
+    @value.setter
+    def value(self, value: int) -> None:
+        self.events.append(f"store {value}")
+        self._value = value
+
+
+class Recorder:
+    """A word over a Cell, with a fence and a wake that write themselves down."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, ordered: bool) -> None:
+        self.events: list[str] = []
+        monkeypatch.setattr(_word, "_fence", lambda: self.events.append("fence"))
+        monkeypatch.setattr(_word, "_PLAIN_IS_ORDERED", ordered)
+        self.word = Word()
+        self.word._wake = lambda: self.events.append("wake")
+
+    def of(self, value: int, call: Callable[[], object]) -> list[str]:
+        self.events.clear()
+        self.word._cell = Cell(self.events, value)  # type: ignore[assignment]
+        call()
+        return list(self.events)
+
+
+@pytest.fixture
+def ordered(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    """A processor whose plain loads and stores are acquires and releases: x86."""
+    return Recorder(monkeypatch, ordered=True)
+
+
+@pytest.fixture
+def weak(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    """Any other processor."""
+    return Recorder(monkeypatch, ordered=False)
+
+
+def test_the_owner_fences_after_it_takes_the_permit(ordered: Recorder, weak: Recorder) -> None:
+    for recorder in (ordered, weak):
+        assert recorder.of(0, recorder.word._take) == ["load", "store 1", "fence"]
+        assert recorder.of(1, recorder.word._take)[:1] == ["load"]
+        assert "store 1" not in recorder.events
+
+
+def test_the_owner_fences_after_it_drops_a_permit(ordered: Recorder, weak: Recorder) -> None:
+    # "prepare_park, look at the data, park": until the 1 is visible, an unpark in between is overwritten unseen.
+    for recorder in (ordered, weak):
+        events = recorder.of(0, ThreadParker(recorder.word).prepare_park)
+        assert events.index("store 1") < len(events) - 1
+        assert events[-1] == "fence"
+
+
+def test_an_unparker_stores_and_then_wakes(ordered: Recorder) -> None:
+    assert ordered.of(1, ordered.word.unpark) == ["store 0", "wake"]
+    assert ordered.of(1, lambda: ordered.word.unpark_lock().unpark()) == ["store 0", "wake"]
+    assert ordered.of(1, lambda: ordered.word.store(0)) == ["store 0"]
+    assert ordered.of(1, ordered.word.load) == ["load"]
+
+
+def test_elsewhere_every_release_and_acquire_is_a_fence(weak: Recorder) -> None:
+    assert weak.of(1, weak.word.unpark) == ["fence", "store 0", "wake"]
+    assert weak.of(1, lambda: weak.word.unpark_lock().unpark()) == ["fence", "store 0", "wake"]
+    assert weak.of(1, lambda: weak.word.store(0)) == ["fence", "store 0"]
+    assert weak.of(1, weak.word.load) == ["load", "fence"]
+
+
+def test_only_x86_is_ordered() -> None:
+    machine = platform.machine().lower()
+    x86 = machine in {"x86", "x86_64", "amd64"} or (machine[0] == "i" and machine[2:] == "86")
+    assert _word._PLAIN_IS_ORDERED is x86
+
+
+class Library:
+    """Stands in for ctypes.PyDLL where only some symbols are found."""
+
+    def __init__(self, *symbols: str, windows: bool = False) -> None:
+        self.symbols, self.windows = symbols, windows
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []
+
+    def __call__(self, name: str | None) -> Any:
+        if name is None and self.windows:
+            raise TypeError("argument of type 'NoneType' is not iterable")  # what PyDLL(None) gives on Windows
+        return self
+
+    def __getitem__(self, symbol: str) -> Any:
+        if symbol not in self.symbols:
+            raise AttributeError(symbol)
+
+        def function(*arguments: Any) -> None:
+            assert len(function.argtypes) == len(arguments)
+            self.calls.append((symbol, arguments))
+
+        return function
+
+
+@pytest.mark.parametrize(
+    ("symbol", "arguments", "windows"),
+    [
+        ("atomic_thread_fence", (5,), False),
+        ("OSMemoryBarrier", (), False),
+        ("FlushProcessWriteBuffers", (), True),
+    ],
+)
+def test_the_fence_of_each_system(
+    monkeypatch: pytest.MonkeyPatch, symbol: str, arguments: tuple[int, ...], windows: bool
+) -> None:
+    library = Library(symbol, windows=windows)
+    monkeypatch.setattr(ctypes, "PyDLL", library)
+    name, fence = _word._name_full_fence()
+    assert name == symbol
+    fence()
+    assert library.calls == [(symbol, arguments)]
+
+
+def missing(name: str | None) -> Any:
+    raise OSError(f"{name}: cannot open shared object file")
+
+
+@pytest.fixture(params=[missing, Library()], ids=["no library", "no symbol"])
+def without_fence(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, backend: Backend) -> Iterator[Any]:
+    """Give the fence that is left where no library has one."""
+    with monkeypatch.context() as patch:
+        patch.setattr(ctypes, "PyDLL", request.param)
+        name, fence = _word._name_full_fence()
+    assert name == "wake"
+    return fence
+
+
+def test_without_any_library_a_wake_is_the_fence(without_fence: Callable[[], object], word: Word) -> None:
+    with Crew() as crew:
+        crew.start(word._wait, soon())
+        eventually(lambda: asleep(word.address) == 1)
+        for _ in range(3):
+            without_fence()
+        assert asleep(word.address) == 1  # it wakes nobody
+        word.unpark()
+
+
+@pytest.mark.parametrize("plain_is_ordered", [True, False])
+def test_park_and_unpark_over_that_fence(
+    without_fence: Callable[[], object], backend: Backend, monkeypatch: pytest.MonkeyPatch, plain_is_ordered: bool
+) -> None:
+    monkeypatch.setattr(_word, "_fence", without_fence)
+    monkeypatch.setattr(_word, "_PLAIN_IS_ORDERED", plain_is_ordered)
+    ping, pong = ThreadParker(), ThreadParker()
+
+    def play(mine: ThreadParker, theirs: ThreadParker) -> None:
+        for _ in range(200):
+            assert mine.park_until(deadline), "an unpark was lost"
+            theirs.unpark()
+
+    deadline = soon()
+    with Crew() as crew:
+        crew.start(play, ping, pong)
+        crew.start(play, pong, ping)
+        ping.unpark()
+
+
+def test_this_system_has_a_fence_that_works() -> None:
+    name, fence = _word._name_full_fence()
+    assert name in {"atomic_thread_fence", "OSMemoryBarrier", "FlushProcessWriteBuffers", "wake"}
+    assert fence() is None
