@@ -89,7 +89,10 @@ def in_a_fork(function: Callable[[], object]) -> None:
 
 
 def asleep(address: int) -> int:
-    """Count the threads that sleep on the address."""
+    """Count the threads that sleep on the address.
+
+    One that was just woken may be counted for another moment: wait for the number to fall, with `eventually`.
+    """
     portable = sum(waiter.address == address for waiter in _portable._bucket(address).copy())
     return portable + (_asleep_linux(address) if _TASKS.exists() else _asleep_elsewhere(address))
 

@@ -7,7 +7,7 @@ this module's own included, and two finalizers on two threads cannot deadlock on
 lock in each.
 
 Who writes what:
-  PERMIT   set by `unpark`, from anywhere; popped by a park that returns, and by `prepare_park`.
+  PERMIT   set by `unpark`, from anywhere; removed by a park that returns, and by `prepare_park`, both the owner's.
   OWNER    set and removed by the task that parks, see `_owner`.
   CLOSED   set by `close`, never removed.
 
@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from aiopark._deadline import Seconds, after, seconds
 from aiopark._errors import ClosedError, UnsupportedError
 from aiopark._loops import running_loop
-from aiopark._owner import OWNER, claim, release
+from aiopark._owner import OWNER, claim
 from aiopark._unpark_handle import UnparkHandle
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Parker:
     def prepare_park(self) -> None:
         """Drop a stale permit: what was unparked before no longer counts.
 
-        For the task that will park. Does not block.
+        For the task that will park, before it does. Does not block.
 
         Example:
             >>> import asyncio, aiopark
@@ -276,10 +276,14 @@ class Parker:
                 waiter.abandon()  # the coroutine is thrown away, maybe by the collector on some other thread
                 raise
             except BaseException:
-                release(cell, waiter)
+                if OWNER in cell and cell[OWNER] is waiter:
+                    del cell[OWNER]
                 raise
-            release(cell, waiter)
-            if cell.pop(PERMIT, False):
+            del cell[OWNER]
+            # Statements, not calls, from here on and above: CPython runs signal handlers after calls, and one that
+            # raises (Ctrl-C) must not come between taking the permit and returning.
+            if PERMIT in cell:
+                del cell[PERMIT]
                 return True
             if CLOSED in cell:
                 raise ClosedError("the Parker was closed: make a new one to park again")

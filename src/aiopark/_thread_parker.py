@@ -10,7 +10,7 @@ from typing import Final
 
 from aiopark import _fork
 from aiopark._deadline import Seconds, after, seconds
-from aiopark._owner import claim, release
+from aiopark._owner import OWNER, claim
 from aiopark._unpark_handle import UnparkHandle
 from aiopark._word import PARKED, PERMIT, Word
 
@@ -210,9 +210,9 @@ class ThreadParker:
     def _park(self, deadline: float) -> bool:
         word = self.word
         limit = None if deadline == math.inf else deadline
-        owner = _ParkedThread()
+        owner, slot = _ParkedThread(), word._slot
         try:
-            claim(word._slot, owner, "ThreadParker")
+            claim(slot, owner, "ThreadParker")
             # The permit first, the clock second: in a tie the unpark wins. What comes between the look and the
             # wait is seen by the wait, which compares the cell again.
             while not word._take():
@@ -221,4 +221,7 @@ class ThreadParker:
                 word._wait(limit)
             return True
         finally:
-            release(word._slot, owner)
+            # Statements, not a call: CPython runs signal handlers after calls, and one that raises (Ctrl-C) must
+            # not come between taking the permit and returning.
+            if OWNER in slot and slot[OWNER] is owner:
+                del slot[OWNER]

@@ -125,7 +125,10 @@ class Word:
             >>> aiopark.Word().load()
             1
         """
-        value = self._open().value  # Pairs with: the release in store.
+        cell = self._cell
+        if cell is None:
+            raise _closed()
+        value = cell.value  # Pairs with: the release in store.
         if not _PLAIN_IS_ORDERED:
             _fence()
         return value
@@ -193,7 +196,9 @@ class Word:
             >>> threading.Timer(0.01, word.unpark).start()
             >>> aiopark.ThreadParker(word).park()
         """
-        cell = self._open()  # the local name keeps the memory until the wake is done, whoever closes meanwhile
+        cell = self._cell  # the local name keeps the memory until the wake is done, whoever closes meanwhile
+        if cell is None:
+            raise _closed()
         if not _PLAIN_IS_ORDERED:
             _fence()
         cell.value = PERMIT  # Pairs with: the load in _take, and the kernel's comparison.
@@ -224,32 +229,39 @@ class Word:
         finally:
             release(self._slot, closer)
 
-    def _open(self) -> ctypes.c_uint32:
+    def _store(self, value: int) -> None:
         cell = self._cell
         if cell is None:
-            raise ClosedError("the word was closed: make a new one")
-        return cell
-
-    def _store(self, value: int) -> None:
-        cell = self._open()
+            raise _closed()
         if not _PLAIN_IS_ORDERED:
             _fence()
         cell.value = value  # Pairs with: the load in _take.
 
     def _take(self) -> bool:
         """Take the permit if there is one. Owner only."""
-        cell = self._open()
+        cell = self._cell
+        if cell is None:
+            raise _closed()
         if cell.value != PERMIT:  # Pairs with: the release that stored 0.
             return False
         cell.value = PARKED
-        _fence()  # the owner's fence, see above: nothing is read before the 1 is visible
+        try:
+            _fence()  # the owner's fence, see above: nothing is read before the 1 is visible
+        except BaseException:  # a signal handler that raises (Ctrl-C): the permit is not taken
+            cell.value = PERMIT
+            raise
         return True
 
     def _wait(self, deadline: float | None) -> None:
         """Sleep while the word is parked; every return means "look again". Blocks, GIL released."""
-        cell = self._open()  # keeps the memory while the kernel looks at it
+        cell = self._cell  # keeps the memory while the kernel looks at it
+        if cell is None:
+            raise _closed()
         self._backend.wait(self.address, PARKED, deadline, shared=self.shared)
-        del cell
+
+
+def _closed() -> ClosedError:
+    return ClosedError("the word was closed: make a new one")
 
 
 class _Closer:
