@@ -54,14 +54,22 @@ async def burst(waits: list[Awaitable[object]], wake: Callable[[], object]) -> t
 async def futures(count: int) -> tuple[float, float]:
     loop = asyncio.get_running_loop()
     pending: list[asyncio.Future[None]] = [loop.create_future() for _ in range(count)]
-    return await burst(
-        list(pending), lambda: [loop.call_soon_threadsafe(future.set_result, None) for future in pending]
-    )
+
+    def wake_all() -> None:
+        for future in pending:
+            loop.call_soon_threadsafe(future.set_result, None)
+
+    return await burst(list(pending), wake_all)
 
 
 async def parkers(count: int) -> tuple[float, float]:
     pending = [aiopark.Parker() for _ in range(count)]
-    return await burst([parker.park() for parker in pending], lambda: [parker.unpark() for parker in pending])
+
+    def unpark_all() -> None:
+        for parker in pending:
+            parker.unpark()
+
+    return await burst([parker.park() for parker in pending], unpark_all)
 
 
 async def contest(rounds: int, count: int) -> tuple[Rounds, Rounds]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,9 @@ import aiopark
 import aiopark.lowlevel
 
 if TYPE_CHECKING:
+    from docutils import nodes
+    from docutils.nodes import TextElement
+    from sphinx.addnodes import pending_xref
     from sphinx.application import Sphinx
     from sphinx.environment import BuildEnvironment
 
@@ -28,6 +30,7 @@ html_title = f"aiopark {release}"
 default_role = "code"  # docstrings put names into single backticks
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # the attributes that a class docstring lists are no separate entries
+napoleon_use_rtype = False  # "True: unparked" in a Returns section explains a value, it names no type
 autodoc_member_order = "bysource"
 myst_heading_anchors = 3
 
@@ -51,12 +54,17 @@ PUBLIC = {f"{module.__name__}.{name}" for module in (aiopark, aiopark.lowlevel) 
 # Users never call these classes: aiopark makes the objects, or `create()` does.
 NOT_CALLED = {"Backend", "Futex", "Portable", "Statistics", "Ulock", "UnparkHandle", "WaitAddress"}
 
-# Signatures name a public class as users import it, not by the file that it lies in.
-for _path in PUBLIC:
-    _module, _, _name = _path.rpartition(".")
-    _thing = getattr(aiopark.lowlevel if _module == "aiopark.lowlevel" else aiopark, _name)
-    if inspect.isclass(_thing):
-        _thing.__module__ = _module
+
+def where_users_import_it(
+    app: Sphinx, env: BuildEnvironment, node: pending_xref, content: TextElement
+) -> nodes.Element | None:
+    """Link a type in a signature, which names the file that a public class lies in."""
+    module, _, name = node.get("reftarget", "").rpartition(".")
+    for path in (f"aiopark.{name}", f"aiopark.lowlevel.{name}"):
+        if module.startswith("aiopark._") and path in PUBLIC:
+            python = env.get_domain("py")
+            return python.resolve_xref(env, node["refdoc"], app.builder, "class", path, node, content)
+    return None
 
 
 def hide_constructor(
@@ -77,4 +85,5 @@ def nothing_is_missing(_app: Sphinx, env: BuildEnvironment) -> None:
 
 def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-signature", hide_constructor)
+    app.connect("missing-reference", where_users_import_it)
     app.connect("env-check-consistency", nothing_is_missing)

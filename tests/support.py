@@ -54,7 +54,8 @@ PLAIN_WORLDS = [world for world in WORLDS if world.name in {"asyncio", "uvloop",
 
 
 def is_parked(parker: aiopark.Parker) -> bool:
-    return OWNER in parker._cell
+    owner = parker._cell.get(OWNER)
+    return owner is not None and not owner.gone()
 
 
 async def until(condition: Callable[[], object]) -> None:

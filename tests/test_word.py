@@ -6,7 +6,7 @@ import math
 import platform
 import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -382,27 +382,46 @@ def test_the_fence_of_each_system(
     assert library.calls == [(symbol, arguments)]
 
 
-def missing(name: str | None) -> Any:
+def without_library(name: str | None, **keywords: Any) -> Any:
+    if name is None:  # the process itself, where system calls are found
+        return TRUE_PYDLL(name, **keywords)
     raise OSError(f"{name}: cannot open shared object file")
 
 
-@pytest.fixture(params=[missing, Library()], ids=["no library", "no symbol"])
-def without_fence(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, backend: Backend) -> Iterator[Any]:
-    """Give the fence that is left where no library has one."""
-    with monkeypatch.context() as patch:
+def without_symbol(name: str | None, **keywords: Any) -> Any:
+    return TRUE_PYDLL(name, **keywords) if name is None else Library()
+
+
+TRUE_PYDLL = ctypes.PyDLL
+
+
+@pytest.fixture(params=["futex", "lock"])
+def last_resort(request: pytest.FixtureRequest) -> str:
+    """Name what is left where no library has a fence, with a futex or without."""
+    if request.param == "futex" and Futex.refusal() is not None:
+        pytest.skip(str(Futex.refusal()))
+    return str(request.param)
+
+
+@pytest.fixture(params=[without_library, without_symbol])
+def without_fence(request: pytest.FixtureRequest, last_resort: str, backend: Backend) -> Callable[[], object]:
+    """Give the fence that is left there."""
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ctypes, "PyDLL", request.param)
+        if last_resort == "lock":
+            patch.setattr(sys, "platform", "freebsd14")
         name, fence = _word._name_full_fence()
-    assert name == "wake"
+    assert name == last_resort
     return fence
 
 
-def test_without_any_library_a_wake_is_the_fence(without_fence: Callable[[], object], word: Word) -> None:
+def test_the_last_resort_is_callable_and_wakes_nobody(without_fence: Callable[[], object], word: Word) -> None:
     with Crew() as crew:
         crew.start(word._wait, soon())
         eventually(lambda: asleep(word.address) == 1)
         for _ in range(3):
             without_fence()
-        assert asleep(word.address) == 1  # it wakes nobody
+        assert asleep(word.address) == 1
         word.unpark()
 
 
@@ -428,5 +447,5 @@ def test_park_and_unpark_over_that_fence(
 
 def test_this_system_has_a_fence_that_works() -> None:
     name, fence = _word._name_full_fence()
-    assert name in {"atomic_thread_fence", "OSMemoryBarrier", "FlushProcessWriteBuffers", "wake"}
+    assert name in {"atomic_thread_fence", "OSMemoryBarrier", "FlushProcessWriteBuffers", "futex", "lock"}
     assert fence() is None

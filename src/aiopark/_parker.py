@@ -83,7 +83,8 @@ class Parker:
 
     def __repr__(self) -> str:
         cell = self._cell.copy()
-        state = "permit stored" if PERMIT in cell else "parked" if OWNER in cell else "idle"
+        parked = OWNER in cell and not cell[OWNER].gone()
+        state = "permit stored" if PERMIT in cell else "parked" if parked else "idle"
         return f"<aiopark.Parker {'closed' if CLOSED in cell else state}>"
 
     def prepare_park(self) -> None:
@@ -244,8 +245,13 @@ class Parker:
             >>> parker
             <aiopark.Parker closed>
         """
-        self._cell[CLOSED] = True
-        self._wake()
+        try:
+            self._cell[CLOSED] = True
+            self._wake()
+        except BaseException:  # as in unpark
+            self._cell[CLOSED] = True
+            self._wake()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -263,29 +269,34 @@ class Parker:
     async def _park(self, loop: Loop, deadline: float) -> bool:
         cell = self._cell
         timed = deadline != math.inf  # the others need no clock
-        while True:
-            waiter = loop.waiter()
-            try:
-                claim(cell, waiter, "Parker")
+        waiter = loop.waiter()
+        # Statements, not calls, take the permit and leave the slot: CPython runs signal handlers after calls, and one
+        # that raises (Ctrl-C) must not come between taking the permit and returning.
+        try:
+            claim(cell, waiter, "Parker")
+            while True:
                 # Pairs with: unpark and close, which write their key before they look for the owner.
                 if PERMIT in cell or CLOSED in cell or (timed and loop.time() >= deadline):
                     await loop.checkpoint()
                 else:
                     await waiter.sleep(deadline)
-            except GeneratorExit:
-                waiter.abandon()  # the coroutine is thrown away, maybe by the collector on some other thread
-                raise
-            except BaseException:
-                if OWNER in cell and cell[OWNER] is waiter:
-                    del cell[OWNER]
-                raise
-            del cell[OWNER]
-            # Statements, not calls, from here on and above: CPython runs signal handlers after calls, and one that
-            # raises (Ctrl-C) must not come between taking the permit and returning.
-            if PERMIT in cell:
-                del cell[PERMIT]
-                return True
-            if CLOSED in cell:
-                raise ClosedError("the Parker was closed: make a new one to park again")
-            if timed and loop.time() >= deadline:
-                return False
+                if PERMIT in cell:
+                    del cell[PERMIT]
+                    unparked = True
+                    break
+                if CLOSED in cell:
+                    raise ClosedError("the Parker was closed: make a new one to park again")
+                if timed and loop.time() >= deadline:
+                    unparked = False
+                    break
+                # A spurious wake. The next sleep has a waiter of its own, put into the slot without a gap.
+                waiter = cell[OWNER] = loop.waiter()
+        except GeneratorExit:
+            waiter.abandon()  # the coroutine is thrown away, maybe by the collector on some other thread
+            raise
+        except BaseException:
+            if OWNER in cell and cell[OWNER] is waiter:
+                del cell[OWNER]
+            raise
+        del cell[OWNER]
+        return unparked

@@ -12,7 +12,7 @@ from aiopark import _fork
 from aiopark._deadline import Seconds, after, seconds
 from aiopark._owner import OWNER, claim
 from aiopark._unpark_handle import UnparkHandle
-from aiopark._word import PARKED, PERMIT, Word
+from aiopark._word import PERMIT, Word
 
 
 class _ParkedThread:
@@ -78,7 +78,7 @@ class ThreadParker:
             >>> parker.park_timeout(0)
             False
         """
-        self.word.store(PARKED)
+        self.word._prepare()
 
     def park(self) -> None:
         """Block the thread until there is a permit, and take it.

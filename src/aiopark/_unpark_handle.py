@@ -43,6 +43,11 @@ class UnparkHandle:
             >>> handle.unpark()
         """
         # Two threads may both see the callable: a second wake is a hint that finds nothing to do.
-        wake, self._wake = self._wake, None
+        wake = self._wake
         if wake is not None:
-            wake()
+            try:
+                wake()
+            except BaseException:
+                wake()  # a signal handler that raises (Ctrl-C) came in between
+                raise
+            self._wake = None

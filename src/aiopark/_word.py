@@ -13,25 +13,30 @@ Which race each fence closes:
   owner     "word = 1; look at data". Without a full fence the store of 1 may still sit in the store buffer while
             the data is read (x86 too). An unpark in between would then be overwritten unseen: lost. With it,
             either the owner's reads see the data, or the unparker's 0 comes later and stays.
-The kernel compares and sleeps atomically, and its wake is a full barrier after the store: nothing more is needed.
+The kernel compares and sleeps atomically. That a store followed by its wake is not missed by a wait which compares
+at the same time is each kernel's own promise (on Linux by full barriers in kernel/futex/futex.h).
 """
 
 import ctypes
 import platform
 import sys
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
 from aiopark._errors import ClosedError
-from aiopark._os import default_backend
-from aiopark._owner import claim, release
+from aiopark._os import Futex, default_backend
+from aiopark._owner import OWNER, claim, release
 from aiopark._unpark_handle import UnparkHandle
 
 PARKED: Final = 1
 PERMIT: Final = 0
 
 _SEQ_CST: Final = 5  # memory_order_seq_cst
+
+
+_nobody: Final = ctypes.c_uint32()
 
 
 def _name_full_fence() -> tuple[str, Callable[[], object]]:
@@ -43,15 +48,24 @@ def _name_full_fence() -> tuple[str, Callable[[], object]]:
     try:
         fence = ctypes.PyDLL(library)[symbol]
     except (OSError, AttributeError):
-        # Slim images lack libatomic. A wake on a word that nobody knows is a full barrier too: Linux' FUTEX_WAKE
-        # has one before it looks for waiters (futex_hb_waiters_pending in kernel/futex/futex.h), and the portable
-        # backend locks and unlocks.
-        return "wake", lambda: default_backend().wake_one(ctypes.addressof(_nobody))
-    fence.argtypes, fence.restype = (ctypes.c_int,) * len(arguments), None
-    return symbol, partial(fence, *arguments)
+        pass
+    else:
+        fence.argtypes, fence.restype = (ctypes.c_int,) * len(arguments), None
+        return symbol, partial(fence, *arguments)
+    # Slim images lack libatomic. FUTEX_WAKE on a word that nobody knows is a full barrier too, before it looks for
+    # waiters (futex_hb_waiters_pending in kernel/futex/futex.h). Elsewhere a lock, taken and released, must do.
+    futex = Futex.create()
+    if futex is not None:
+        return "futex", partial(futex.wake_one, ctypes.addressof(_nobody))
+    return "lock", _lock_and_unlock
 
 
-_nobody: Final = ctypes.c_uint32()
+def _lock_and_unlock() -> None:
+    lock = threading.Lock()
+    lock.acquire()
+    lock.release()
+
+
 _fence_name: str
 _fence: Callable[[], object]
 _fence_name, _fence = _name_full_fence()
@@ -202,7 +216,11 @@ class Word:
         if not _PLAIN_IS_ORDERED:
             _fence()
         cell.value = PERMIT  # Pairs with: the load in _take, and the kernel's comparison.
-        self._wake()
+        try:
+            self._wake()
+        except BaseException:
+            self._wake()  # a signal handler that raises (Ctrl-C) came in between
+            raise
 
     def close(self) -> None:
         """Let go of the memory; the word cannot be used any more. Idempotent.
@@ -226,6 +244,9 @@ class Word:
             # Holding the slot keeps parks out until the cell is gone; they find it gone after that.
             claim(self._slot, closer, "Word")
             self._cell = None
+        except RuntimeError:
+            if not isinstance(self._slot.get(OWNER), _Closer) and self._cell is not None:
+                raise  # it is not another thread that closes or has closed it
         finally:
             release(self._slot, closer)
 
@@ -236,6 +257,11 @@ class Word:
         if not _PLAIN_IS_ORDERED:
             _fence()
         cell.value = value  # Pairs with: the load in _take.
+
+    def _prepare(self) -> None:
+        """Drop the permit. Owner only; with the owner's fence, since "prepare, look at the data, park" may follow."""
+        self._store(PARKED)
+        _fence()
 
     def _take(self) -> bool:
         """Take the permit if there is one. Owner only."""

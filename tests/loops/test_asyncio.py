@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import errno
 import gc
 import os
 import signal
@@ -15,10 +16,10 @@ import weakref
 
 import psutil
 import pytest
-from support import block_until, in_thread, is_parked
+from support import block_until, in_thread, is_parked, switch_interval
 
 import aiopark
-from aiopark._loops import _asyncio, _doorbell, running_loop
+from aiopark._loops import _asyncio, running_loop
 
 if sys.platform != "win32":
     import uvloop
@@ -192,7 +193,7 @@ def test_a_step_that_fails_is_told_to_the_loop_and_harms_no_other(runner):
             raise error
 
         waiter = bad._cell["owner"]
-        callback, waiter._callback = waiter._callback, broken
+        [callback], waiter._callback = waiter._callback, [broken]
         with in_thread(lambda: (bad.unpark(), good.unpark())):
             await good_task
         assert [context["exception"] for context in told] == [error]
@@ -211,7 +212,7 @@ def test_an_unpark_inside_a_task_of_the_loop_needs_no_doorbell(runner, monkeypat
         task = await parked_task(parker)
         bridge = running_loop()
         if bridge._doorbell is not None:
-            monkeypatch.setattr(bridge._doorbell, "ring", lambda: pytest.fail("rang"))
+            monkeypatch.setattr(type(bridge._doorbell()), "ring", lambda _: pytest.fail("rang"))
         parker.unpark()
         await task
 
@@ -403,22 +404,48 @@ def test_a_socket_pair_as_the_doorbell(factory, monkeypatch):
 def test_a_full_socket_pair_rings_already(monkeypatch):
     monkeypatch.delattr(os, "eventfd", raising=False)
 
-    def ring_on(doorbell):
+    def fill(doorbell):
         while True:
-            doorbell.ring()
-
-    with pytest.raises(BlockingIOError):
-        ring_on(_doorbell.Doorbell())
+            doorbell._sender.send(b"1" * 4096)
 
     async def main():
         parker = aiopark.Parker()
         task = await parked_task(parker)
+        doorbell = running_loop()._doorbell()
         with pytest.raises(BlockingIOError):
-            ring_on(running_loop()._doorbell)
+            fill(doorbell)
+        doorbell.ring()
         with in_thread(parker.unpark):
             await task
 
     asyncio.run(main())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX descriptors")
+@pytest.mark.parametrize("call", ["eventfd", "add_reader"])
+def test_without_a_descriptor_to_be_had_the_loops_own_self_pipe_must_do(call, monkeypatch):
+    def none_left(*_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    if call == "eventfd":
+        monkeypatch.setattr(os, "eventfd", none_left, raising=False)
+    else:
+        monkeypatch.setattr(asyncio.SelectorEventLoop, "add_reader", none_left)
+    assert round_trips(asyncio.SelectorEventLoop)._doorbell is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX descriptors")
+def test_any_other_failure_to_make_a_doorbell_surfaces(monkeypatch):
+    def refused(*_):
+        raise OSError(errno.EPERM, "seccomp says no")
+
+    monkeypatch.setattr(os, "eventfd", refused, raising=False)
+    parker = aiopark.Parker()
+    parker.unpark()
+    with pytest.raises(PermissionError, match="seccomp says no"):
+        asyncio.run(parker.park())
+    monkeypatch.undo()
+    assert asyncio.run(parker.park_timeout(0)) is True
 
 
 # --- the life of loops ---
@@ -556,7 +583,133 @@ def test_the_bridge_of_a_closed_loop_is_freed_at_once(runner):
         gc.enable()
 
 
+@pytest.mark.parametrize("factory", FACTORIES)
+def test_loops_on_many_threads_at_once(factory):
+    """A bridge is not found by another thread before it is whole."""
+
+    def work():
+        for _ in range(300):
+            parker = aiopark.Parker()
+            parker.unpark()
+            with asyncio.Runner(loop_factory=factory) as runner:
+                runner.run(parker.park())
+
+    with switch_interval(1e-6), in_thread(work), in_thread(work), in_thread(work):
+        pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="counts POSIX descriptors")
+@pytest.mark.parametrize("eventfd", [True, False], ids=["eventfd", "socketpair"])
+@pytest.mark.parametrize("factory", FACTORIES)
+def test_the_descriptor_closes_with_its_loop_though_a_park_is_pending(factory, eventfd, monkeypatch):
+    if not eventfd:
+        monkeypatch.delattr(os, "eventfd", raising=False)
+    process = psutil.Process()
+    parkers, tasks = [], []
+    gc.collect()
+    before = process.num_fds()
+    for _ in range(10):
+        loop, parker = factory(), aiopark.Parker()
+        task = loop.create_task(parker.park())
+        loop.run_until_complete(asyncio.sleep(0.001))
+        assert is_parked(parker)
+        loop.close()
+        task._log_destroy_pending = False
+        parkers.append(parker)
+        tasks.append(task)
+    assert process.num_fds() == before
+    assert aiopark.statistics().parked_tasks == 0
+    for parker in parkers:
+        parker.unpark()
+        assert asyncio.run(parker.park_timeout(0)) is True
+
+
+def test_the_loop_keeps_no_context_of_the_task_that_parked_first(runner):
+    variable = contextvars.ContextVar("variable")
+
+    class Request:
+        pass
+
+    async def main():
+        request = Request()
+        variable.set(request)
+        await aiopark.Parker().park_timeout(0.0001)
+        return weakref.ref(request)
+
+    reference = runner.run(main(), context=contextvars.Context())
+    gc.collect()
+    assert reference() is None
+
+
 # --- coroutines that are thrown away ---
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_finalizers_in_a_cycle_find_no_descriptor_that_is_somebody_elses(closed, monkeypatch, recwarn):
+    """The collector runs finalizers in any order: one that unparks may come after the doorbell's own."""
+    unparked = []
+
+    class Owner:
+        def __init__(self):
+            self.parker = aiopark.Parker()
+            self.cycle = self
+
+        def __del__(self):
+            self.parker.unpark()
+            unparked.append(True)
+
+    def make():
+        async def main():
+            owner = Owner()
+
+            async def park(owner):
+                await owner.parker.park()
+
+            task = loop.create_task(park(owner))
+            task._log_destroy_pending = False
+            while not is_parked(owner.parker):
+                await asyncio.sleep(0)
+
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(main())
+        if closed:
+            loop.close()
+
+    unraisable = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+    for _ in range(5):
+        make()
+        gc.collect()
+    assert len(unparked) == 5
+    assert unraisable == []
+
+
+def test_a_cancelled_park_leaves_no_cycle(runner):
+    class Local:
+        pass
+
+    async def park():
+        local = Local()
+        references.append(weakref.ref(local))
+        await aiopark.Parker().park()
+
+    async def main():
+        task = asyncio.create_task(park())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        task.cancel("why")
+        await asyncio.wait([task])
+        del task
+        await asyncio.sleep(0)
+
+    references = []
+    gc.collect()
+    gc.disable()
+    try:
+        runner.run(main())
+        assert references[0]() is None
+    finally:
+        gc.enable()
 
 
 def test_a_closed_coroutine_leaves_no_owner(runner):
@@ -638,6 +791,36 @@ def test_a_woken_park_cancels_its_timer(runner):
         assert timer.cancelled()
 
     runner.run(main())
+
+
+def test_a_spurious_wake_keeps_the_slot(runner):
+    """No other park comes in between, however often the first is woken for nothing."""
+
+    async def main():
+        parker = aiopark.Parker()
+        task = await parked_task(parker)
+        for _ in range(3):
+            first = parker._cell["owner"]
+            parker._wake()
+            while parker._cell["owner"] is first:
+                with pytest.raises(RuntimeError, match="already parked"):
+                    await parker.park()
+                await asyncio.sleep(0)
+        parker.unpark()
+        await task
+
+    runner.run(main())
+
+
+def test_asyncio_tasks_inside_of_trio_tasks_park_on_asyncio(monkeypatch):
+    """As trio-asyncio has it."""
+    trio = pytest.importorskip("trio")
+    monkeypatch.setattr(trio.lowlevel, "in_trio_task", lambda: True)
+
+    async def main():
+        return type(running_loop())
+
+    assert asyncio.run(main()) is _asyncio.AsyncioBridge
 
 
 def test_the_waiter_speaks_the_future_protocol(runner):

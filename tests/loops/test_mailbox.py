@@ -21,21 +21,24 @@ class Bell(Mailbox):
     def __init__(self):
         super().__init__()
         self.rings = 0
+        self._publish()
 
     def _ring(self):
         self.rings += 1
 
 
 class Note:
-    """A sleeper that writes down that it was resumed."""
+    """A sleeper that writes down that it was resumed. As real ones, it wakes up once."""
 
     def __init__(self, log, then=None):
-        self.log, self.then = log, then
+        self.log, self.then, self.asleep = log, then, True
 
     def resume(self):
-        self.log.append(self)
-        if self.then is not None:
-            self.then()
+        if self.asleep:
+            self.asleep = False
+            self.log.append(self)
+            if self.then is not None:
+                self.then()
 
 
 def test_one_ring_for_many_posts():

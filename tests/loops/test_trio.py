@@ -43,6 +43,10 @@ def test_the_clock_is_trios():
     trio.run(main, clock=trio_testing.MockClock(autojump_threshold=0))
 
 
+def test_no_timeout_at_all_needs_no_clock_that_goes():
+    trio.run(aiopark.Parker().park_timeout, 0, clock=trio_testing.MockClock())
+
+
 @pytest.mark.parametrize("deadline", [math.inf, 3600])
 def test_cancelling_a_nursery_leaves_the_permit(deadline):
     async def main():

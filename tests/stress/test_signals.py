@@ -247,3 +247,89 @@ def test_a_raising_handler_inside_a_park_loses_no_permit(world):
             assert taken + stored == 1, f"interrupted at {number}"
 
     world.run(main)
+
+
+@pytest.mark.parametrize("number", range(1, 14))
+def test_a_handler_that_cancels_the_task_while_it_is_resumed(number):
+    """asyncio.run has Ctrl-C cancel the main task right in the signal handler: the task is stepped once all the same."""
+
+    async def main():
+        parker = aiopark.Parker()
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        told = []
+        loop.set_exception_handler(lambda _, context: told.append(context))
+        count = [0]
+
+        def trace(frame, event, _):
+            if frame.f_code.co_name in {"_end_sleep", "resume"} and "aiopark" in frame.f_code.co_filename:
+                if event == "line":
+                    count[0] += 1
+                    if count[0] == number:
+                        sys.settrace(None)
+                        task.cancel()
+                return trace
+            return None
+
+        loop.call_soon(sys.settrace, trace)
+        loop.call_soon(parker.unpark)
+        cancelled = 0
+        try:
+            await parker.park()
+        except asyncio.CancelledError:
+            cancelled += 1
+        finally:
+            sys.settrace(None)
+        try:
+            await asyncio.sleep(0.005)
+        except asyncio.CancelledError:
+            cancelled += 1
+        assert cancelled <= 1
+        assert task.cancelling() == cancelled
+        await asyncio.sleep(0.005)
+        assert not told
+        assert aiopark.statistics().parked_tasks == 0
+
+    asyncio.run(main())
+
+
+def test_a_raising_handler_inside_the_mailbox_deafens_no_loop():
+    """Whoever was to be woken just then may have to wait for the next ring; every later unpark works."""
+
+    def interrupt():
+        raise Interrupted
+
+    async def one(number):
+        first, second = aiopark.Parker(), aiopark.Parker()
+        task = await parked(first)
+        loop = asyncio.get_running_loop()
+        count = [0]
+
+        def profile(frame, event, _):
+            if frame.f_code.co_name in {"answer", "drain"} and "aiopark" in frame.f_code.co_filename:
+                if event in {"call", "c_return"}:
+                    count[0] += 1
+                    if count[0] == number:
+                        sys.setprofile(None)
+                        interrupt()
+
+        sys.setprofile(profile)
+        try:
+            with in_thread(first.unpark):
+                await asyncio.wait([task], timeout=10)
+        finally:
+            sys.setprofile(None)
+        assert task.done(), f"interrupted at {number}"
+        task = await parked(second)
+        with in_thread(second.unpark):
+            await asyncio.wait_for(task, 10)
+        del loop
+        return count[0]
+
+    async def main():
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        number = 1
+        while await one(number) >= number:
+            number += 1
+        assert number > 4
+
+    asyncio.run(main())

@@ -91,10 +91,10 @@ def _doorbell() -> Outcome:
         bridge = running_loop()
         assert isinstance(bridge, AsyncioBridge)
         loop = f"asyncio's {type(bridge.loop).__name__}"
-        if bridge._doorbell is None:
+        doorbell = None if bridge._doorbell is None else bridge._doorbell()
+        if doorbell is None:
             return f"call_soon_threadsafe, {loop} watches no descriptors"
-        ring = getattr(bridge._doorbell.ring, "func", None)
-        return f"{'eventfd' if ring is getattr(os, 'eventfd_write', ()) else 'socketpair'}, watched by {loop}"
+        return f"{doorbell.kind}, watched by {loop}"
 
     return True, run_on("asyncio", ask)
 

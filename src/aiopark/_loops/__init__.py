@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from asyncio import _get_running_loop
+from asyncio import _get_running_loop, current_task
 from typing import TYPE_CHECKING
 
 from aiopark._loops._asyncio import bridge_of
@@ -24,12 +24,12 @@ def running_loop() -> Loop:
     Raises:
         RuntimeError: there is none.
     """
-    # trio first: in its guest mode an asyncio loop runs on the same thread. Whoever runs under trio has imported it.
-    if "trio" in sys.modules:
-        lowlevel = getattr(sys.modules["trio"], "lowlevel", None)  # None: another thread is still importing it
-        if lowlevel is not None and lowlevel.in_trio_task():
-            return (_trio_loop or _load_trio())()
     loop = _get_running_loop()
+    if "trio" in sys.modules:  # whoever runs under trio has imported it
+        lowlevel = getattr(sys.modules["trio"], "lowlevel", None)  # None: another thread is still importing it
+        # In trio's guest mode an asyncio loop runs on the same thread, in trio-asyncio even asyncio's tasks do.
+        if lowlevel is not None and lowlevel.in_trio_task() and (loop is None or current_task(loop) is None):
+            return (_trio_loop or _load_trio())()
     if loop is None:
         raise RuntimeError(
             "no event loop runs here: a Parker is awaited in a coroutine that asyncio or trio runs; "

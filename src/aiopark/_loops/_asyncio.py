@@ -5,7 +5,8 @@ The awaitable that a task yields is not an `asyncio.Future`. It follows the prot
 registers, and the mailbox steps the task by calling it. `Future.set_result` would schedule that call for the next
 pass of the loop: a second pass through the selector, 0.15 to 0.2 of a round trip (`benchmarks/round_trip.py`).
 
-Who writes what: a waiter's fields belong to the loop's thread, `posted` apart, which any waker writes.
+Who writes what: a waiter's fields belong to the loop's thread; but any waker writes `_posted`, and whoever throws the
+coroutine away (the collector, on any thread) writes `_gone`, True only.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import weakref
 from asyncio import _get_running_loop
 from typing import TYPE_CHECKING, Any, Final
 
-from aiopark._loops._doorbell import Doorbell
+from aiopark._loops._doorbell import hang
 from aiopark._loops._mailbox import Mailbox, mailboxes
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 class AsyncioWaiter:
     """One sleep of one task: to the Task it looks like a Future.
 
-    It sleeps while `_callback` is set. What ends the sleep takes the callback, so only one of them does.
+    It sleeps while `_callback` holds the one callback of the Task. What ends the sleep takes it out with one call of
+    `list.pop`, so that only one of timer, wake and cancellation does, even if a signal handler cancels the task (as
+    `asyncio.run` has it on Ctrl-C) while the mailbox resumes it.
     """
 
     __slots__ = (
@@ -45,8 +48,8 @@ class AsyncioWaiter:
 
     def __init__(self, bridge: AsyncioBridge) -> None:
         self._bridge = bridge
-        self._callback: Callable[[Any], object] | None = None
-        self._cancelled: asyncio.CancelledError | None = None
+        self._callback: list[Callable[[Any], object]] = []
+        self._cancelled: tuple[Any, ...] | None = None  # the arguments of the CancelledError
         self._gone = False
         self._posted = False
         self._timer: asyncio.TimerHandle | None = None
@@ -55,9 +58,8 @@ class AsyncioWaiter:
 
     def sleep(self, deadline: float) -> AsyncioWaiter:
         """See `Waiter.sleep`. On the loop's thread, in the task."""
-        bridge = self._bridge
         if deadline != math.inf:
-            self._timer = bridge.loop.call_at(deadline, self.resume)
+            self._timer = self._bridge.loop.call_at(deadline, self.resume)
         self._asyncio_future_blocking = True  # "yielded by an await, not by a stray yield"
         return self
 
@@ -76,11 +78,11 @@ class AsyncioWaiter:
     def abandon(self) -> None:
         """See `Waiter.abandon`."""
         self._gone = True
-        self._bridge.post(self)
+        self._bridge.post(self)  # the loop's thread counts it out
 
     def gone(self) -> bool:
         """See `Waiter.gone`."""
-        return self._gone or self._bridge.loop.is_closed() or self._bridge.ghost
+        return self._gone or self._bridge.gone()
 
     # --- what the loop calls, on its own thread ---
 
@@ -99,12 +101,13 @@ class AsyncioWaiter:
 
     def _end_sleep(self) -> Callable[[Any], object] | None:
         """Take the callback, if nobody did before."""
-        callback = self._callback
-        if callback is not None:
-            self._callback = None
-            self._bridge.parked -= 1
-            if self._timer is not None:
-                self._timer.cancel()
+        try:
+            callback = self._callback.pop()
+        except IndexError:
+            return None
+        self._bridge.parked -= 1
+        if self._timer is not None:
+            self._timer.cancel()
         return callback
 
     # --- what the Task calls: the future protocol ---
@@ -115,45 +118,46 @@ class AsyncioWaiter:
     def add_done_callback(
         self, callback: Callable[[Any], object], *, context: contextvars.Context | None = None
     ) -> None:
-        self._callback = callback
         self._context = contextvars.copy_context() if context is None else context
         self._bridge.parked += 1
+        self._callback.append(callback)
 
     def cancel(self, msg: Any | None = None) -> bool:
         callback = self._end_sleep()
         if callback is None:
             return False  # awake already: the Task keeps the cancellation for its next await
-        # anyio tells its own cancellations by the message.
-        self._cancelled = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
+        self._cancelled = () if msg is None else (msg,)  # anyio tells its own cancellations by the message
         self._bridge.loop.call_soon(callback, self, context=self._context)
         return True
 
     def result(self) -> None:
         if self._cancelled is not None:
-            raise self._cancelled
+            raise asyncio.CancelledError(*self._cancelled)
 
     def done(self) -> bool:
-        return self._callback is None
+        return not self._callback
 
     def cancelled(self) -> bool:
         return self._cancelled is not None
 
     def __repr__(self) -> str:
-        return "<aiopark parked>" if self._callback is not None else "<aiopark unparked>"
+        return "<aiopark parked>" if self._callback else "<aiopark unparked>"
 
 
 class AsyncioBridge(Mailbox):
-    """The mailbox of one asyncio loop. The loop keeps it alive through the reader that it registers there."""
+    """The mailbox of one asyncio loop, which keeps it alive through the doorbell at its door."""
 
-    __slots__ = ("_context", "_doorbell", "loop", "time")
+    __slots__ = ("_context", "_doorbell", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
         self.loop: Final = loop
-        self.time: Final = loop.time
         self._context = contextvars.Context()
-        doorbell = Doorbell()
-        self._doorbell: Doorbell | None = doorbell if doorbell.attach(loop, self._answer) else None
+        self._doorbell = hang(loop, self.drain)
+        self._publish()
+
+    def time(self) -> float:
+        return self.loop.time()
 
     def waiter(self) -> AsyncioWaiter:
         return AsyncioWaiter(self)
@@ -162,26 +166,19 @@ class AsyncioBridge(Mailbox):
     def checkpoint(self) -> Generator[None, None, None]:
         yield
 
-    def _answer(self) -> None:
-        doorbell = self._doorbell
-        assert doorbell is not None
-        try:
-            doorbell.silence()
-        except BlockingIOError:
-            pass  # a socket pair of which an earlier read took two rings
-        self.drain()
+    def gone(self) -> bool:
+        return self.ghost or self.loop.is_closed()
 
     def _ring(self) -> None:
-        loop, doorbell = self.loop, self._doorbell
+        loop = self.loop
         # Inside a task's step the loop will look at its ready queue before it selects again: no doorbell needed.
         # Being on the loop's thread is not enough: a signal handler may have interrupted the select itself.
         if _get_running_loop() is loop and asyncio.current_task(loop) is not None:
             loop.call_soon(self.drain, context=self._context)
-        elif doorbell is not None:
-            try:
+        elif self._doorbell is not None:
+            doorbell = self._doorbell()
+            if doorbell is not None:  # else the loop is closed
                 doorbell.ring()
-            except BlockingIOError:
-                pass  # full of rings that the loop has not heard yet
         else:
             try:
                 loop.call_soon_threadsafe(self.drain, context=self._context)

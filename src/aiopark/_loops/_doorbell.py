@@ -2,62 +2,127 @@
 
 asyncio's `call_soon_threadsafe` builds a Handle and writes to a socket for every call; this writes to an eventfd
 where there is one (8 bytes in the kernel, one descriptor). Where the loop cannot watch descriptors (Windows'
-Proactor, some Qt loops), there is none and `call_soon_threadsafe` is used.
+Proactor, some Qt loops), or none is to be had, there is no doorbell and `call_soon_threadsafe` is used.
+
+The loop owns the doorbell, through the reader that it registers; a bridge knows it by a weak reference. So the
+descriptor closes when the loop does, whoever is still parked there. Whoever rings holds the doorbell meanwhile, so
+it cannot close under the write. In a cycle that the collector takes, finalizers run in any order and may ring after
+`__del__`: they find the descriptor gone, not a number that may be somebody else's file by then.
 """
 
 from __future__ import annotations
 
+import contextvars
+import errno
 import os
 import socket
 import sys
 import weakref
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Final
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Callable
 
+# No descriptor, or no watch on one, is to be had: the loop's own self-pipe, which it has already, must do.
+_NONE_LEFT: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC})
 
-class Doorbell:
-    """Rings the loop that watches it. Closes its descriptors when it is collected.
 
-    Attributes:
-        ring: rings. Any thread, signal handlers, finalizers; does not block. At a closed loop's doorbell: nothing.
-            A doorbell that cannot take one more ring raises BlockingIOError, and rings already.
-        silence: takes the rings back, before the posts are looked at. Raises BlockingIOError if there was none.
-    """
+class EventfdDoorbell:
+    """One eventfd (Linux)."""
 
-    __slots__ = ("__weakref__", "_fileno", "ring", "silence")
+    kind: ClassVar[str] = "eventfd"
+    __slots__ = ("__weakref__", "_answer", "_fileno")
 
-    def __init__(self) -> None:
-        self.ring: Callable[[], object]
-        self.silence: Callable[[], object]
-        if sys.platform == "linux" and hasattr(os, "eventfd"):
+    def __init__(self, answer: Callable[[], object]) -> None:
+        self._answer = answer
+        self._fileno = -1
+        if sys.platform == "linux":
             self._fileno = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            self.ring = partial(os.eventfd_write, self._fileno, 1)
-            self.silence = partial(os.eventfd_read, self._fileno)
-            close: Callable[[], object] = partial(os.close, self._fileno)
-        else:
-            receiver, sender = socket.socketpair()
-            receiver.setblocking(False)
-            sender.setblocking(False)
-            self._fileno = receiver.fileno()
-            self.ring = partial(sender.send, b"\0")
-            self.silence = partial(receiver.recv, 4096)
-            close = partial(_close, receiver, sender)
-        # Not at exit: there the kernel closes it, after the last daemon thread that may ring.
-        weakref.finalize(self, close).atexit = False
 
-    def attach(self, loop: AbstractEventLoop, answer: Callable[[], object]) -> bool:
-        """Have `loop` call `answer` while it rings. False: this loop watches no descriptors."""
+    def __del__(self) -> None:
+        fileno, self._fileno = self._fileno, -1
+        if fileno >= 0:
+            os.close(fileno)
+
+    def fileno(self) -> int:
+        """Give the descriptor that the loop watches."""
+        return self._fileno
+
+    def ring(self) -> None:
+        """Make the loop answer soon. Any thread, signal handlers, finalizers; does not block."""
+        fileno = self._fileno
+        if sys.platform == "linux" and fileno >= 0:
+            os.eventfd_write(fileno, 1)
+
+    def answer(self) -> None:
+        """Take the rings back, then let the posts be looked at. On the loop's thread."""
         try:
-            loop.add_reader(self._fileno, answer)
-        except (NotImplementedError, AttributeError):
-            return False
-        return True
+            if sys.platform == "linux":
+                os.eventfd_read(self._fileno)
+            self._answer()
+        except BaseException:
+            self.ring()  # a signal handler that raises came between the two, say
+            raise
 
 
-def _close(*sockets: socket.socket) -> None:
-    for one in sockets:
-        one.close()
+class SocketDoorbell:
+    """A pair of sockets (everywhere else)."""
+
+    kind: ClassVar[str] = "socketpair"
+    __slots__ = ("__weakref__", "_answer", "_receiver", "_sender")
+
+    def __init__(self, answer: Callable[[], object]) -> None:
+        self._answer = answer
+        self._receiver, self._sender = socket.socketpair()
+        self._receiver.setblocking(False)
+        self._sender.setblocking(False)
+
+    def __del__(self) -> None:
+        self._receiver.close()
+        self._sender.close()
+
+    def fileno(self) -> int:
+        """Give the descriptor that the loop watches."""
+        return self._receiver.fileno()
+
+    def ring(self) -> None:
+        """See `EventfdDoorbell.ring`."""
+        try:
+            self._sender.send(b"\0")
+        except BlockingIOError:
+            pass  # full of rings that the loop has not heard yet
+        except OSError as error:
+            if error.errno != errno.EBADF:  # closed; the number is forgotten with it
+                raise
+
+    def answer(self) -> None:
+        """See `EventfdDoorbell.answer`."""
+        try:
+            try:
+                self._receiver.recv(4096)
+            except BlockingIOError:
+                pass  # an earlier read took two rings
+            self._answer()
+        except BaseException:
+            self.ring()
+            raise
+
+
+Doorbell = EventfdDoorbell | SocketDoorbell
+
+
+def hang(loop: AbstractEventLoop, answer: Callable[[], object]) -> weakref.ref[Doorbell] | None:
+    """Hang a doorbell at the loop's door, which the loop owns. None: this loop has to do without one."""
+    kind = EventfdDoorbell if hasattr(os, "eventfd") else SocketDoorbell
+    try:
+        doorbell = kind(answer)
+        # In a context of its own: the handle that the loop keeps would keep the first parking task's variables.
+        contextvars.Context().run(loop.add_reader, doorbell.fileno(), doorbell.answer)
+    except (NotImplementedError, AttributeError):
+        return None
+    except OSError as error:
+        if error.errno not in _NONE_LEFT:
+            raise
+        return None
+    return weakref.ref(doorbell)

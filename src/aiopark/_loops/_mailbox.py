@@ -36,7 +36,7 @@ class Sleeper(Protocol):
 
 
 class _Mark:
-    """Where a drain ends. A drain inside a drain (a task ran a nested loop) passes the outer one's mark for it."""
+    """Where a drain ends. A drain inside a drain passes the outer one's mark for it; a stale one is passed over."""
 
     passed = False
 
@@ -60,11 +60,18 @@ class Mailbox:
         self._rung = -1
         self.ghost = False
         self.parked = 0
+
+    def _publish(self) -> None:
+        """Let other threads find the mailbox. The last act of a subclass' constructor."""
         mailboxes.add(weakref.ref(self, mailboxes.discard))
 
     def _ring(self) -> None:
         """Make the loop call `drain` soon. From any thread; at a dead loop, do nothing."""
         raise NotImplementedError
+
+    def gone(self) -> bool:
+        """Tell whether the loop can never run again. Once True, always True."""
+        return self.ghost
 
     def bury(self) -> None:
         """In the child of a fork: this loop is the parent's. Its doorbell counts as rung for good."""
@@ -81,13 +88,17 @@ class Mailbox:
 
     def drain(self) -> None:
         """Resume everyone who was posted before now. On the loop's thread."""
-        self._drains += 1
-        mark = _Mark()
-        self._box.append(mark)
-        take = self._box.popleft
         try:
+            self._drains += 1
+            mark = _Mark()
+            self._box.append(mark)
+            box = self._box
             while not mark.passed:
-                take().resume()
+                # Resumed first, taken out after: interrupted in between, it is resumed once more, which is harmless.
+                sleeper = box[0]
+                sleeper.resume()
+                if box and box[0] is sleeper:  # else a drain inside this one (a nested loop) took it
+                    box.popleft()
         except BaseException:
             self._ring()  # a task let KeyboardInterrupt or SystemExit out: the others are not lost
             raise
@@ -100,7 +111,7 @@ mailboxes: Final[set[weakref.ref[Mailbox]]] = set()
 def parked_tasks() -> int:
     """Count the tasks that sleep, over all loops of this process."""
     alive = (reference() for reference in mailboxes.copy())
-    return sum(mailbox.parked for mailbox in alive if mailbox is not None and not mailbox.ghost)
+    return sum(mailbox.parked for mailbox in alive if mailbox is not None and not mailbox.gone())
 
 
 def _after_fork_in_child() -> None:

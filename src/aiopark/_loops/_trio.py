@@ -1,6 +1,7 @@
 """trio: how a task sleeps and is woken.
 
-Who writes what: a waiter's fields belong to the thread that trio runs on, `_posted` apart, which any waker writes.
+Who writes what: a waiter's fields belong to the thread that trio runs on; but any waker writes `_posted`, and whoever
+throws the coroutine of a run that crashed away (the collector, on any thread) writes `_gone` and ends the sleep.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class TrioWaiter:
 
     def gone(self) -> bool:
         """See `Waiter.gone`."""
-        return self._gone or self._bridge.ghost or self._bridge.is_finished()
+        return self._gone or self._bridge.gone()
 
     def resume(self) -> None:
         """Reschedule the task. Called by the mailbox."""
@@ -78,6 +79,7 @@ class TrioBridge(Mailbox):
     def __init__(self) -> None:
         super().__init__()
         self._token = trio.lowlevel.current_trio_token()
+        self._publish()
 
     def waiter(self) -> TrioWaiter:
         return TrioWaiter(self)
@@ -85,9 +87,8 @@ class TrioBridge(Mailbox):
     def _ring(self) -> None:
         self._run_soon(self.drain)
 
-    def is_finished(self) -> bool:
-        """Tell whether the run is over. From any thread."""
-        return not self._run_soon(_nothing)
+    def gone(self) -> bool:
+        return self.ghost or not self._run_soon(_nothing)
 
     def _run_soon(self, call: Callable[[], None]) -> bool:
         try:
