@@ -542,6 +542,8 @@ def test_300_loops_leave_no_descriptor_behind(factory, eventfd, monkeypatch):
             await parker.park()
 
     process = psutil.Process()
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())  # libuv opens a pipe once a process
     gc.collect()
     before = process.num_fds()
     gc.disable()  # they go with their loop, not when the collector comes by
@@ -606,6 +608,7 @@ def test_the_descriptor_closes_with_its_loop_though_a_park_is_pending(factory, e
         monkeypatch.delattr(os, "eventfd", raising=False)
     process = psutil.Process()
     parkers, tasks = [], []
+    factory().close()
     gc.collect()
     before = process.num_fds()
     for _ in range(10):
