@@ -238,14 +238,14 @@ def test_a_park_goes_round_again_after_each_capped_wait(parker: ThreadParker, mo
     for module in ("_linux", "_macos", "_windows", "_portable"):
         monkeypatch.setattr(f"aiopark._os.{module}.LONGEST_WAIT", 0.001)
     waits = 0
-    wait = parker.word._backend.wait
+    sleep = parker.word._sleep
 
     def count(*arguments: Any, **keywords: Any) -> None:
         nonlocal waits
         waits += 1
-        wait(*arguments, **keywords)
+        sleep(*arguments, **keywords)
 
-    monkeypatch.setattr(parker.word._backend, "wait", count)
+    monkeypatch.setattr(parker.word, "_sleep", count)
     deadline = time.monotonic() + 0.03
     assert parker.park_until(deadline) is False
     assert time.monotonic() >= deadline

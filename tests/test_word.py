@@ -65,7 +65,7 @@ def test_what_is_no_integer_is_not_stored(word: Word, value: Any) -> None:
 
 def test_a_store_wakes_nobody(word: Word) -> None:
     with Crew() as crew:
-        thread = crew.start(word._wait, soon())
+        thread = crew.start(word._sleep, soon())
         eventually(lambda: asleep(word.address) == 1)
         word.store(0)
         assert asleep(word.address) == 1
@@ -75,7 +75,7 @@ def test_a_store_wakes_nobody(word: Word) -> None:
 
 def test_unpark_deposits_the_permit_and_wakes(word: Word) -> None:
     with Crew() as crew:
-        thread = crew.start(word._wait, soon())
+        thread = crew.start(word._sleep, soon())
         eventually(lambda: asleep(word.address) == 1)
         word.unpark()
         eventually(lambda: not thread.is_alive())
@@ -86,7 +86,7 @@ def test_unpark_deposits_the_permit_and_wakes(word: Word) -> None:
 
 def test_unpark_lock_deposits_now_and_wakes_later(word: Word) -> None:
     with Crew() as crew:
-        thread = crew.start(word._wait, soon())
+        thread = crew.start(word._sleep, soon())
         eventually(lambda: asleep(word.address) == 1)
         handle = word.unpark_lock()
         assert isinstance(handle, UnparkHandle)
@@ -101,7 +101,7 @@ def test_a_handle_wakes_once(word: Word) -> None:
     handle.unpark()
     word.store(1)
     with Crew() as crew:
-        crew.start(word._wait, soon())
+        crew.start(word._sleep, soon())
         eventually(lambda: asleep(word.address) == 1)
         handle.unpark()
         assert asleep(word.address) == 1  # nor does it deposit again
@@ -145,7 +145,7 @@ def test_a_sleeping_thread_keeps_the_memory(backend: Backend) -> None:
     word = Word()
     address, memory = word.address, weakref.ref(word._cell)
     with Crew() as crew:
-        crew.start(word._wait, soon())
+        crew.start(word._sleep, soon())
         eventually(lambda: asleep(address) == 1)
         wake = word.unpark_lock()
         del word
@@ -161,7 +161,7 @@ def test_a_closed_word_says_so(word: Word) -> None:
         lambda: word.store(0),
         word.unpark,
         word.unpark_lock,
-        lambda: word._wait(0.0),
+        lambda: word._park(0.0),
         ThreadParker(word).park,
         lambda: ThreadParker(word).park_timeout(0),
         ThreadParker(word).prepare_park,
@@ -305,11 +305,11 @@ def processor(request: pytest.FixtureRequest) -> Recorder:
 
 
 def test_the_owner_fences_after_it_takes_the_permit(processor: Recorder) -> None:
-    assert processor.of(0, processor.word._take) == ["load", "store 1", "fence"]
+    assert processor.of(0, lambda: processor.word._park(0.0)) == ["load", "store 1", "fence"]
 
 
 def test_the_owner_stores_nothing_where_there_is_no_permit(processor: Recorder) -> None:
-    assert "store 1" not in processor.of(1, processor.word._take)
+    assert "store 1" not in processor.of(1, lambda: processor.word._park(0.0))
 
 
 def test_the_owner_fences_after_it_drops_a_permit(processor: Recorder) -> None:
@@ -417,7 +417,7 @@ def without_fence(request: pytest.FixtureRequest, last_resort: str, backend: Bac
 
 def test_the_last_resort_is_callable_and_wakes_nobody(without_fence: Callable[[], object], word: Word) -> None:
     with Crew() as crew:
-        crew.start(word._wait, soon())
+        crew.start(word._sleep, soon())
         eventually(lambda: asleep(word.address) == 1)
         for _ in range(3):
             without_fence()

@@ -5,11 +5,12 @@ CPython documents as atomic (per-object lock in free-threaded builds, "Thread Sa
 reference). No lock is held while the slot is read, so a signal handler or finalizer may run at any point.
 
 Who writes the key:
-  claim     puts itself into an empty slot (setdefault: of two that try, one wins);
-  release   takes itself out, on the thread that parked;
-  claim     also removes an owner that is gone (its loop is closed, its coroutine was thrown away, it was parked
-            before a fork). One that is gone never runs `release`, so only takeovers race each other: `_takeover`
-            serializes them, and nothing else takes that lock.
+  claim       puts the owner into an empty slot (setdefault: of two that try, one wins);
+  the owner   takes itself out when its park ends, on the thread that parked, by the statements
+              `if OWNER in slot and slot[OWNER] is owner: del slot[OWNER]`;
+  claim       also removes an owner that is gone (its loop is closed, its coroutine was thrown away, it was parked
+              before a fork). One that is gone never takes itself out, so only takeovers race each other:
+              `_takeover` serializes them, and nothing else takes that lock.
 """
 
 import os
@@ -44,12 +45,6 @@ def claim(slot: dict[str, Any], owner: Owner, kind: str) -> None:
         with _takeover:
             if slot.get(OWNER) is other:
                 del slot[OWNER]
-
-
-def release(slot: dict[str, Any], owner: Owner) -> None:
-    """Take `owner` out of the slot, if it is there. Only where `owner.gone()` is False."""
-    if slot.get(OWNER) is owner:
-        del slot[OWNER]
 
 
 def _after_fork_in_child() -> None:

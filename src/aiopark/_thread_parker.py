@@ -8,23 +8,9 @@ import math
 import time
 from typing import Final
 
-from aiopark import _fork
 from aiopark._deadline import Seconds, after, seconds
-from aiopark._owner import OWNER, claim
 from aiopark._unpark_handle import UnparkHandle
 from aiopark._word import PERMIT, Word
-
-
-class _ParkedThread:
-    """What stands in the word's owner slot during a park."""
-
-    __slots__ = ("_epoch",)
-
-    def __init__(self) -> None:
-        self._epoch = _fork.epoch
-
-    def gone(self) -> bool:
-        return self._epoch != _fork.epoch  # it is a thread of the parent
 
 
 class ThreadParker:
@@ -97,7 +83,7 @@ class ThreadParker:
             >>> parker.unpark()
             >>> parker.park()
         """
-        self._park(math.inf)
+        self.word._park(None)
 
     def park_until(self, deadline: Seconds) -> bool:
         """Block the thread until there is a permit, or until the clock reaches the deadline.
@@ -123,7 +109,7 @@ class ThreadParker:
             >>> aiopark.ThreadParker().park_until(time.monotonic() + 0.01)
             False
         """
-        return self._park(seconds(deadline, "deadline"))
+        return self.word._park(_finite(seconds(deadline, "deadline")))
 
     def park_timeout(self, timeout: Seconds) -> bool:
         """Block the thread until there is a permit, or for this long. Otherwise as `park_until`.
@@ -146,7 +132,7 @@ class ThreadParker:
             >>> aiopark.ThreadParker().park_timeout(0.01)
             False
         """
-        return self._park(after(time.monotonic(), seconds(timeout, "timeout")))
+        return self.word._park(_finite(after(time.monotonic(), seconds(timeout, "timeout"))))
 
     def timed_out(self) -> bool:
         """After `park_until` gave False: is there still no permit? Asked under the lock that unparkers hold.
@@ -207,21 +193,6 @@ class ThreadParker:
         """
         self.word.unpark()
 
-    def _park(self, deadline: float) -> bool:
-        word = self.word
-        limit = None if deadline == math.inf else deadline
-        owner, slot = _ParkedThread(), word._slot
-        try:
-            claim(slot, owner, "ThreadParker")
-            # The permit first, the clock second: in a tie the unpark wins. What comes between the look and the
-            # wait is seen by the wait, which compares the cell again.
-            while not word._take():
-                if limit is not None and time.monotonic() >= limit:
-                    return False
-                word._wait(limit)
-            return True
-        finally:
-            # Statements, not a call: CPython runs signal handlers after calls, and one that raises (Ctrl-C) must
-            # not come between taking the permit and returning.
-            if OWNER in slot and slot[OWNER] is owner:
-                del slot[OWNER]
+
+def _finite(deadline: float) -> float | None:
+    return None if deadline == math.inf else deadline

@@ -5,7 +5,7 @@ aside). A ctypes access is one plain aligned move: load-acquire and store-releas
 
 Who writes the cell, under what:
   anyone    stores 0 (`store`, `unpark_lock`): a release, so what was written before is seen by whoever takes it;
-  the owner stores 1 (`_take`, `prepare_park`): no lock, there is one owner (`_owner`).
+  the owner stores 1 (`_park`, `_prepare`): no lock, there is one owner (`_owner`).
 
 Which race each fence closes:
   unparker  "data = x; word = 0". The data must be visible with the 0: a fence before the store where a plain
@@ -21,13 +21,15 @@ import ctypes
 import platform
 import sys
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
+from aiopark import _fork
 from aiopark._errors import ClosedError
 from aiopark._os import Futex, default_backend
-from aiopark._owner import OWNER, claim, release
+from aiopark._owner import OWNER, claim
 from aiopark._unpark_handle import UnparkHandle
 
 PARKED: Final = 1
@@ -108,14 +110,16 @@ class Word:
     Source: the `key` of parking_lot_core's `windows/waitaddress.rs`.
     """
 
-    __slots__ = ("__weakref__", "_backend", "_cell", "_slot", "_wake", "address", "shared")
+    __slots__ = ("__weakref__", "_backend", "_cell", "_sleep", "_slot", "_wake", "address", "shared")
 
     def __init__(self) -> None:
-        self._backend: Final = default_backend()
+        self._backend = backend = default_backend()
         self._cell: ctypes.c_uint32 | None = ctypes.c_uint32(PARKED)
         self.address: Final = ctypes.addressof(self._cell)
         self.shared: Final = False
-        self._wake: Final = partial(self._backend.wake_one, self.address)
+        # Every return of _sleep means "look again".
+        self._sleep: Final = partial(backend.wait, self.address, PARKED)
+        self._wake: Final = partial(backend.wake_one, self.address)
         self._slot: Final[dict[str, Any]] = {}  # the owner that parks, see _owner
 
     def __repr__(self) -> str:
@@ -215,7 +219,7 @@ class Word:
             raise _closed()
         if not _PLAIN_IS_ORDERED:
             _fence()
-        cell.value = PERMIT  # Pairs with: the load in _take, and the kernel's comparison.
+        cell.value = PERMIT  # Pairs with: the load in _park, and the kernel's comparison.
         try:
             self._wake()
         except BaseException:
@@ -248,7 +252,9 @@ class Word:
             if not isinstance(self._slot.get(OWNER), _Closer) and self._cell is not None:
                 raise  # it is not another thread that closes or has closed it
         finally:
-            release(self._slot, closer)
+            # As in _park: statements, not a call.
+            if OWNER in self._slot and self._slot[OWNER] is closer:
+                del self._slot[OWNER]
 
     def _store(self, value: int) -> None:
         cell = self._cell
@@ -256,34 +262,51 @@ class Word:
             raise _closed()
         if not _PLAIN_IS_ORDERED:
             _fence()
-        cell.value = value  # Pairs with: the load in _take.
+        cell.value = value  # Pairs with: the load in _park.
 
     def _prepare(self) -> None:
         """Drop the permit. Owner only; with the owner's fence, since "prepare, look at the data, park" may follow."""
         self._store(PARKED)
         _fence()
 
-    def _take(self) -> bool:
-        """Take the permit if there is one. Owner only."""
-        cell = self._cell
-        if cell is None:
-            raise _closed()
-        if cell.value != PERMIT:  # Pairs with: the release that stored 0.
-            return False
-        cell.value = PARKED
+    def _park(self, deadline: float | None) -> bool:
+        """Sleep until there is a permit, and take it, or until time.monotonic() reaches the deadline: ThreadParker."""
+        slot, owner = self._slot, _ParkedThread()
         try:
-            _fence()  # the owner's fence, see above: nothing is read before the 1 is visible
-        except BaseException:  # a signal handler that raises (Ctrl-C): the permit is not taken
-            cell.value = PERMIT
-            raise
-        return True
+            claim(slot, owner, "ThreadParker")
+            cell = self._cell  # the local name keeps the memory while the kernel looks at it
+            if cell is None:
+                raise _closed()
+            # The permit first, the clock second: in a tie the unpark wins. What comes between the look and the
+            # sleep is seen by the kernel, which compares the cell again.
+            while cell.value != PERMIT:  # Pairs with: the release that stored 0.
+                if deadline is not None and time.monotonic() >= deadline:
+                    return False
+                self._sleep(deadline)
+            cell.value = PARKED
+            try:
+                _fence()  # the owner's fence, see above: nothing is read before the 1 is visible
+            except BaseException:  # a signal handler that raises (Ctrl-C): the permit is not taken
+                cell.value = PERMIT
+                raise
+            return True
+        finally:
+            # Statements, not a call: CPython runs signal handlers after calls, and one that raises (Ctrl-C) must
+            # not come between taking the permit and returning.
+            if OWNER in slot and slot[OWNER] is owner:
+                del slot[OWNER]
 
-    def _wait(self, deadline: float | None) -> None:
-        """Sleep while the word is parked; every return means "look again". Blocks, GIL released."""
-        cell = self._cell  # keeps the memory while the kernel looks at it
-        if cell is None:
-            raise _closed()
-        self._backend.wait(self.address, PARKED, deadline, shared=self.shared)
+
+class _ParkedThread:
+    """What stands in the owner slot during a park."""
+
+    __slots__ = ("_epoch",)
+
+    def __init__(self) -> None:
+        self._epoch = _fork.epoch
+
+    def gone(self) -> bool:
+        return self._epoch != _fork.epoch  # it is a thread of the parent
 
 
 def _closed() -> ClosedError:

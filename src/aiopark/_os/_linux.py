@@ -133,12 +133,12 @@ class Futex:
             nanoseconds = math.ceil(min(max(deadline, 0.0), time.monotonic() + LONGEST_WAIT) * 1e9)
             timespec = self._timespec(*divmod(nanoseconds, 1_000_000_000))
             at = ctypes.addressof(timespec)
-        operation = self._wait_operation[shared]
-        result, error = call_and_errno(
-            self._wait, self._number, address, operation, expected, at, self._null, self._any
-        )
-        if result == -1 and error not in _WAIT_ERRORS:
-            raise call_failed("futex(FUTEX_WAIT_BITSET)", error, address)
+        call = (self._number, address, self._wait_operation[shared], expected, at, self._null, self._any)
+        if self._wait(*call) == -1 and ctypes.get_errno() not in _WAIT_ERRORS:
+            # It may be the errno of a signal handler that ran in between: ask again, without that gap.
+            result, error = call_and_errno(self._wait, *call)
+            if result == -1 and error not in _WAIT_ERRORS:
+                raise call_failed("futex(FUTEX_WAIT_BITSET)", error, address)
 
     def wake_one(self, address: int, *, shared: bool = False) -> None:
         """See `Backend.wake_one`."""
