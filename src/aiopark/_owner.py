@@ -6,8 +6,8 @@ reference). No lock is held while the slot is read, so a signal handler or final
 
 Who writes the key:
   claim       puts the owner into an empty slot (setdefault: of two that try, one wins);
-  the owner   takes itself out when its park ends, on the thread that parked, by the statements
-              `if OWNER in slot and slot[OWNER] is owner: del slot[OWNER]`;
+  the owner   takes itself out when its park ends, on the thread that parked: `del slot[OWNER]`, a statement and
+              not a call, for CPython runs signal handlers after calls, and one may raise (Ctrl-C);
   claim       also removes an owner that is gone (its loop is closed, its coroutine was thrown away, it was parked
               before a fork). One that is gone never takes itself out, so only takeovers race each other:
               `_takeover` serializes them, and nothing else takes that lock.
@@ -36,15 +36,20 @@ def claim(slot: dict[str, Any], owner: Owner, kind: str) -> None:
     Raises:
         RuntimeError: somebody else is parked.
     """
-    while (other := slot.setdefault(OWNER, owner)) is not owner:
-        if not other.gone():
-            raise RuntimeError(
-                f"this {kind} is already parked on by another thread or task: one owner parks at a time; "
-                f"give each of them its own {kind}"
-            )
-        with _takeover:
-            if slot.get(OWNER) is other:
-                del slot[OWNER]
+    try:
+        while (other := slot.setdefault(OWNER, owner)) is not owner:
+            if not other.gone():
+                raise RuntimeError(
+                    f"this {kind} is already parked on by another thread or task: one owner parks at a time; "
+                    f"give each of them its own {kind}"
+                )
+            with _takeover:
+                if slot.get(OWNER) is other:
+                    del slot[OWNER]
+    except BaseException:
+        if slot.get(OWNER) is owner:  # a signal handler that raises (Ctrl-C) came after all was done
+            del slot[OWNER]
+        raise
 
 
 def _after_fork_in_child() -> None:

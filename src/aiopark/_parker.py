@@ -272,16 +272,19 @@ class Parker:
         waiter = loop.waiter()
         # Statements, not calls, take the permit and leave the slot: CPython runs signal handlers after calls, and one
         # that raises (Ctrl-C) must not come between taking the permit and returning.
+        claim(cell, waiter, "Parker")
         try:
-            claim(cell, waiter, "Parker")
             while True:
                 # Pairs with: unpark and close, which write their key before they look for the owner.
                 if PERMIT in cell or CLOSED in cell or (timed and loop.time() >= deadline):
                     await loop.checkpoint()
                 else:
                     await waiter.sleep(deadline)
-                if PERMIT in cell:
+                try:
                     del cell[PERMIT]
+                except KeyError:
+                    pass
+                else:
                     unparked = True
                     break
                 if CLOSED in cell:
@@ -295,8 +298,7 @@ class Parker:
             waiter.abandon()  # the coroutine is thrown away, maybe by the collector on some other thread
             raise
         except BaseException:
-            if OWNER in cell and cell[OWNER] is waiter:
-                del cell[OWNER]
+            del cell[OWNER]
             raise
         del cell[OWNER]
         return unparked

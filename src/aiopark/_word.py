@@ -247,14 +247,12 @@ class Word:
         try:
             # Holding the slot keeps parks out until the cell is gone; they find it gone after that.
             claim(self._slot, closer, "Word")
-            self._cell = None
         except RuntimeError:
-            if not isinstance(self._slot.get(OWNER), _Closer) and self._cell is not None:
-                raise  # it is not another thread that closes or has closed it
-        finally:
-            # As in _park: statements, not a call.
-            if OWNER in self._slot and self._slot[OWNER] is closer:
-                del self._slot[OWNER]
+            if isinstance(self._slot.get(OWNER), _Closer) or self._cell is None:
+                return  # another thread closes or has closed it
+            raise
+        self._cell = None
+        del self._slot[OWNER]
 
     def _store(self, value: int) -> None:
         cell = self._cell
@@ -272,8 +270,8 @@ class Word:
     def _park(self, deadline: float | None) -> bool:
         """Sleep until there is a permit, and take it, or until time.monotonic() reaches the deadline: ThreadParker."""
         slot, owner = self._slot, _ParkedThread()
+        claim(slot, owner, "ThreadParker")
         try:
-            claim(slot, owner, "ThreadParker")
             cell = self._cell  # the local name keeps the memory while the kernel looks at it
             if cell is None:
                 raise _closed()
@@ -291,10 +289,9 @@ class Word:
                 raise
             return True
         finally:
-            # Statements, not a call: CPython runs signal handlers after calls, and one that raises (Ctrl-C) must
+            # A statement, not a call: CPython runs signal handlers after calls, and one that raises (Ctrl-C) must
             # not come between taking the permit and returning.
-            if OWNER in slot and slot[OWNER] is owner:
-                del slot[OWNER]
+            del slot[OWNER]
 
 
 class _ParkedThread:
