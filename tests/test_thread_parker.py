@@ -371,6 +371,7 @@ class handling:  # noqa: N801  # used as a context manager, like those of contex
     def __exit__(self, *_: object) -> None:
         while True:
             try:
+                signal.signal(signal.SIGALRM, signal.SIG_IGN)
                 signal.setitimer(signal.ITIMER_REAL, 0)
                 signal.signal(signal.SIGALRM, self.previous)
                 return
@@ -410,9 +411,10 @@ def test_signals_are_invisible(parker: ThreadParker) -> None:
     def handler(*_: object) -> None:
         nonlocal count
         count += 1
+        signal.setitimer(signal.ITIMER_REAL, 0.0005)
 
     with handling(handler):
-        signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+        signal.setitimer(signal.ITIMER_REAL, 0.0005)
         deadline = time.monotonic() + 0.2
         assert parker.park_until(deadline) is False
         assert time.monotonic() >= deadline
@@ -429,9 +431,10 @@ def test_a_storm_of_handlers_that_unpark_loses_nothing(parker: ThreadParker) -> 
         if given == taken:
             given += 1
             parker.unpark()
+        signal.setitimer(signal.ITIMER_REAL, 0.0002)  # not before: a slow handler would interrupt itself
 
     with handling(handler):
-        signal.setitimer(signal.ITIMER_REAL, 0.0002, 0.0002)
+        signal.setitimer(signal.ITIMER_REAL, 0.0002)
         until = time.monotonic() + 0.5
         while time.monotonic() < until:
             assert parker.park_until(soon()), "an unpark was lost"

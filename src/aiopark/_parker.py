@@ -55,6 +55,9 @@ class Parker:
     Args:
         word: reserved for words that native code or another process unparks; None.
 
+    Attributes:
+        word: None.
+
     Raises:
         UnsupportedError: a word was given, which this release does not watch yet.
 
@@ -173,7 +176,9 @@ class Parker:
         return await self._park(loop, after(loop.time(), seconds(timeout, "timeout")))
 
     def timed_out(self) -> bool:
-        """After `park_until` gave False: is there still no permit? Asked under the lock that unparkers hold.
+        """After `park_until` gave False: is there still no permit?
+
+        Ask it under your lock, the one under which others call `unpark_lock()`.
 
         May be called from any thread. Does not block.
 

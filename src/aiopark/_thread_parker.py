@@ -135,7 +135,9 @@ class ThreadParker:
         return self.word._park(_finite(after(time.monotonic(), seconds(timeout, "timeout"))))
 
     def timed_out(self) -> bool:
-        """After `park_until` gave False: is there still no permit? Asked under the lock that unparkers hold.
+        """After `park_until` gave False: is there still no permit?
+
+        Ask it under your lock, the one under which others call `unpark_lock()`.
 
         May be called from any thread. Does not block.
 

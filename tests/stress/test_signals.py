@@ -19,11 +19,18 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 
 @contextmanager
 def storm(handler, interval=0.0001):
-    previous = signal.signal(signal.SIGALRM, lambda *_: handler())
-    signal.setitimer(signal.ITIMER_REAL, interval, interval)
+    """Signals that come as fast as they are handled: each handler arms the timer for the next."""
+
+    def handle(*_):
+        handler()
+        signal.setitimer(signal.ITIMER_REAL, interval)
+
+    previous = signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, interval)
     try:
         yield
     finally:
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
 

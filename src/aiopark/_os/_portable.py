@@ -79,7 +79,7 @@ class Portable:
         return None
 
     def wait(self, address: int, expected: int, deadline: float | None = None, *, shared: bool = False) -> None:
-        """See `Backend.wait`. `shared` is not supported, and Word refuses it before it comes here."""
+        """See `Backend.wait`. `shared` is not supported."""
         assert not shared
         waiter, bucket = _Waiter(address), _bucket(address)
         try:

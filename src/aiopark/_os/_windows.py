@@ -88,7 +88,7 @@ class WaitAddress:
         return "neither of " + ", ".join(LIBRARIES) + " exports WaitOnAddress; it came with Windows 8"
 
     def wait(self, address: int, expected: int, deadline: float | None = None, *, shared: bool = False) -> None:
-        """See `Backend.wait`. `shared` is not supported, and Word refuses it before it comes here."""
+        """See `Backend.wait`. `shared` is not supported."""
         assert not shared
         timeout = INFINITE
         if deadline is not None:
