@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 import threading
 import time
@@ -102,3 +103,37 @@ def switch_interval(seconds: float) -> Iterator[None]:
         yield
     finally:
         sys.setswitchinterval(before)
+
+
+@contextmanager
+def storm(handler: Callable[[], object]) -> Iterator[list[int]]:
+    """Interrupt the main thread with signals, one as soon as the last is handled. Gives how many there were.
+
+    Sent to the main thread, since a signal that another thread catches interrupts no system call of the main one; and
+    sent again if it is not handled soon, since one that comes just before a system call does not interrupt it either.
+    """
+    assert threading.current_thread() is threading.main_thread()
+    handled, stop = [0], threading.Event()
+
+    def handle(*_: object) -> None:
+        handler()
+        handled[0] += 1
+
+    def drive() -> None:
+        main = threading.main_thread().ident
+        assert main is not None
+        while not stop.is_set():
+            before, again = handled[0], time.monotonic() + 0.005
+            signal.pthread_kill(main, signal.SIGUSR1)
+            while handled[0] == before and time.monotonic() < again and not stop.is_set():
+                time.sleep(0.00005)
+
+    previous = signal.signal(signal.SIGUSR1, handle)
+    try:
+        with in_thread(drive):
+            try:
+                yield handled
+            finally:
+                stop.set()
+    finally:
+        signal.signal(signal.SIGUSR1, previous)

@@ -16,7 +16,7 @@ import weakref
 
 import psutil
 import pytest
-from support import block_until, in_thread, is_parked, switch_interval
+from support import block_until, in_thread, is_parked, storm, switch_interval
 
 import aiopark
 from aiopark._loops import _asyncio, running_loop
@@ -232,13 +232,9 @@ def test_an_unpark_in_a_plain_callback_wakes(runner):
 def test_a_signal_handler_wakes_a_loop_that_waits_in_the_kernel(runner):
     async def main():
         parker = aiopark.Parker()
-        previous = signal.signal(signal.SIGALRM, lambda *_: parker.unpark())
-        try:
+        with storm(parker.unpark):
             for _ in range(20):
-                signal.setitimer(signal.ITIMER_REAL, 0.002)
                 await parker.park()
-        finally:
-            signal.signal(signal.SIGALRM, previous)
 
     runner.run(main())
 

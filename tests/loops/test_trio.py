@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-import signal
 import sys
 
 import pytest
-from support import block_until, in_thread, is_parked
+from support import block_until, in_thread, is_parked, storm
 
 import aiopark
 from aiopark._loops import running_loop
@@ -131,13 +130,9 @@ def test_guest_mode_has_both_loops():
 def test_a_signal_handler_wakes_a_loop_that_waits_in_the_kernel():
     async def main():
         parker = aiopark.Parker()
-        previous = signal.signal(signal.SIGALRM, lambda *_: parker.unpark())
-        try:
+        with storm(parker.unpark):
             for _ in range(20):
-                signal.setitimer(signal.ITIMER_REAL, 0.002)
                 await parker.park()
-        finally:
-            signal.signal(signal.SIGALRM, previous)
 
     trio.run(main)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from model.explore import LostError, SteppedDeque, explore, step, wait_for
 
 from aiopark._loops._mailbox import Mailbox
+from model.explore import LostError, SteppedDeque, explore, step, wait_for
 
 
 def stepped(name):

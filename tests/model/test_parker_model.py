@@ -6,12 +6,12 @@ import asyncio
 import math
 
 import pytest
-from model.explore import LostError, SteppedDict, explore, step, wait_for
 
 import aiopark
 from aiopark import _parker
 from aiopark._owner import OWNER, claim
 from aiopark._parker import CLOSED, PERMIT, Parker
+from model.explore import LostError, SteppedDict, explore, step, wait_for
 
 DEADLINE = 1.0
 

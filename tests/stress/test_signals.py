@@ -3,36 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 from contextlib import contextmanager
 
 import anyio
 import pytest
-from support import in_thread, is_parked, until
+from support import in_thread, is_parked, storm, until
 
 import aiopark
 from aiopark._loops import running_loop
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-
-
-@contextmanager
-def storm(handler, interval=0.0001):
-    """Signals that come as fast as they are handled: each handler arms the timer for the next."""
-
-    def handle(*_):
-        handler()
-        signal.setitimer(signal.ITIMER_REAL, interval)
-
-    previous = signal.signal(signal.SIGALRM, handle)
-    signal.setitimer(signal.ITIMER_REAL, interval)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGALRM, signal.SIG_IGN)
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
 
 
 def test_a_handler_unparks_the_parker_whose_code_it_interrupts(world):
@@ -204,7 +185,7 @@ def test_an_unpark_at_any_line_of_everything_is_not_lost(plain_world):
             with at_line(number, parker.unpark) as count:
                 tasks.start_soon(work)
                 for turn in range(3):
-                    await until(lambda turn=turn: taken[0] >= turn and is_parked(parker) or taken[0] >= 3)
+                    await until(lambda turn=turn: (taken[0] >= turn and is_parked(parker)) or taken[0] >= 3)
                     parker.unpark()
                 await until(lambda: taken[0] >= 3 or is_parked(parker))
             while taken[0] < 3:  # the handler's permit may have merged with one that was stored
@@ -258,7 +239,7 @@ def test_a_raising_handler_inside_a_park_loses_no_permit(world):
 
 @pytest.mark.parametrize("number", range(1, 14))
 def test_a_handler_that_cancels_the_task_while_it_is_resumed(number):
-    """asyncio.run has Ctrl-C cancel the main task right in the signal handler: the task is stepped once all the same."""
+    """asyncio.run has Ctrl-C cancel the main task right in the signal handler: it is stepped once all the same."""
 
     async def main():
         parker = aiopark.Parker()
