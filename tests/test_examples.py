@@ -58,7 +58,7 @@ SAME_AS_BACKEND = re.compile(r"(Futex|WaitAddress|Ulock|Portable)\.(wait|wake_on
 @pytest.mark.parametrize("name", PUBLIC)
 def test_public_names_are_documented(name):
     text = inspect.getdoc(PUBLIC[name]) or ""
-    assert text.splitlines()[0].endswith(".")
+    assert text.splitlines()[0].endswith((".", "?"))
     if name == "Backend" or SAME_AS_BACKEND.fullmatch(name):
         return
     assert "Example:" in text

@@ -303,6 +303,7 @@ def test_an_exception_at_the_entry_of_any_function_beneath_a_wait_leaves_nothing
 
 
 @needs_signals
+@pytest.mark.raises_anywhere
 def test_handlers_that_raise_leave_nothing_behind(backend: Portable, cell: ctypes.c_uint32) -> None:
     # As above with true signals: about one in a hundred raises at a bad moment, if there is one.
     address, chance = ctypes.addressof(cell), random.Random(7)
