@@ -5,7 +5,7 @@ aside). A ctypes access is one plain aligned move: load-acquire and store-releas
 
 Who writes the cell, under what:
   anyone    stores 0 (`store`, `unpark_lock`): a release, so what was written before is seen by whoever takes it;
-  the owner stores 1 (`_park`, `_prepare`): no lock, there is one owner (`_owner`).
+  the owner stores 1 (`_take`, `_prepare`): no lock, there is one owner (`_owner`).
 
 Which race each fence closes:
   unparker  "data = x; word = 0". The data must be visible with the 0: a fence before the store where a plain
@@ -219,7 +219,7 @@ class Word:
             raise _closed()
         if not _PLAIN_IS_ORDERED:
             _fence()
-        cell.value = PERMIT  # Pairs with: the load in _park, and the kernel's comparison.
+        cell.value = PERMIT  # Pairs with: the load in _take, and the kernel's comparison.
         try:
             self._wake()
         except BaseException:
@@ -260,7 +260,7 @@ class Word:
             raise _closed()
         if not _PLAIN_IS_ORDERED:
             _fence()
-        cell.value = value  # Pairs with: the load in _park.
+        cell.value = value  # Pairs with: the load in _take.
 
     def _prepare(self) -> None:
         """Drop the permit. Owner only; with the owner's fence, since "prepare, look at the data, park" may follow."""
@@ -271,27 +271,32 @@ class Word:
         """Sleep until there is a permit, and take it, or until time.monotonic() reaches the deadline: ThreadParker."""
         slot, owner = self._slot, _ParkedThread()
         claim(slot, owner, "ThreadParker")
+        # CPython runs signal handlers after calls and where loops go round, and one may raise (Ctrl-C): no loop here,
+        # since CPython 3.12 and 3.13 leave a `while` without the `finally` around it while it jumps back; and a
+        # statement, not a call, between taking the permit and returning.
         try:
-            cell = self._cell  # the local name keeps the memory while the kernel looks at it
-            if cell is None:
-                raise _closed()
-            # The permit first, the clock second: in a tie the unpark wins. What comes between the look and the
-            # sleep is seen by the kernel, which compares the cell again.
-            while cell.value != PERMIT:  # Pairs with: the release that stored 0.
-                if deadline is not None and time.monotonic() >= deadline:
-                    return False
-                self._sleep(deadline)
-            cell.value = PARKED
-            try:
-                _fence()  # the owner's fence, see above: nothing is read before the 1 is visible
-            except BaseException:  # a signal handler that raises (Ctrl-C): the permit is not taken
-                cell.value = PERMIT
-                raise
-            return True
+            return self._take(deadline)
         finally:
-            # A statement, not a call: CPython runs signal handlers after calls, and one that raises (Ctrl-C) must
-            # not come between taking the permit and returning.
             del slot[OWNER]
+
+    def _take(self, deadline: float | None) -> bool:
+        """Do what _park says. Owner only."""
+        cell = self._cell  # the local name keeps the memory while the kernel looks at it
+        if cell is None:
+            raise _closed()
+        # The permit first, the clock second: in a tie the unpark wins. What comes between the look and the sleep is
+        # seen by the kernel, which compares the cell again.
+        while cell.value != PERMIT:  # Pairs with: the release that stored 0.
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+            self._sleep(deadline)
+        cell.value = PARKED
+        try:
+            _fence()  # the owner's fence, see above: nothing is read before the 1 is visible
+        except BaseException:  # a signal handler that raises: the permit is not taken
+            cell.value = PERMIT
+            raise
+        return True
 
 
 class _ParkedThread:
