@@ -14,7 +14,7 @@ import pytest
 from thread_helpers import Crew, asleep, eventually, soon
 
 import aiopark
-from aiopark import ClosedError, ThreadParker, UnparkHandle, Word, _word
+from aiopark import ClosedError, ThreadParker, UnparkHandle, Word, _fence, _word
 from aiopark._os import Backend, Futex, Portable, Ulock, WaitAddress
 
 REAL = {kind.name: kind for kind in (Futex, WaitAddress, Ulock, Portable) if kind.refusal() is None}
@@ -275,8 +275,8 @@ class Recorder:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, ordered: bool) -> None:
         self.events: list[str] = []
-        monkeypatch.setattr(_word, "_fence", lambda: self.events.append("fence"))
-        monkeypatch.setattr(_word, "_PLAIN_IS_ORDERED", ordered)
+        monkeypatch.setattr(_word, "full_fence", lambda: self.events.append("fence"))
+        monkeypatch.setattr(_word, "PLAIN_IS_ORDERED", ordered)
         self.word = Word()
         self.word._wake = lambda: self.events.append("wake")
 
@@ -335,7 +335,7 @@ def test_elsewhere_every_release_and_acquire_is_a_fence(weak: Recorder) -> None:
 def test_only_x86_is_ordered() -> None:
     machine = platform.machine().lower()
     x86 = machine in {"x86", "x86_64", "amd64"} or (machine[0] == "i" and machine[2:] == "86")
-    assert _word._PLAIN_IS_ORDERED is x86
+    assert _fence.PLAIN_IS_ORDERED is x86
 
 
 class Library:
@@ -376,7 +376,7 @@ def test_the_fence_of_each_system(
     library = Library(symbol)
     monkeypatch.setattr(sys, "platform", system)
     monkeypatch.setattr(ctypes, "PyDLL", library)
-    name, fence = _word._name_full_fence()
+    name, fence = _fence.choose()
     assert name == symbol
     fence()
     assert library.calls == [(symbol, arguments)]
@@ -410,7 +410,7 @@ def without_fence(request: pytest.FixtureRequest, last_resort: str, backend: Bac
         patch.setattr(ctypes, "PyDLL", request.param)
         if last_resort == "lock":
             patch.setattr(sys, "platform", "freebsd14")
-        name, fence = _word._name_full_fence()
+        name, fence = _fence.choose()
     assert name == last_resort
     return fence
 
@@ -429,8 +429,8 @@ def test_the_last_resort_is_callable_and_wakes_nobody(without_fence: Callable[[]
 def test_park_and_unpark_over_that_fence(
     without_fence: Callable[[], object], backend: Backend, monkeypatch: pytest.MonkeyPatch, plain_is_ordered: bool
 ) -> None:
-    monkeypatch.setattr(_word, "_fence", without_fence)
-    monkeypatch.setattr(_word, "_PLAIN_IS_ORDERED", plain_is_ordered)
+    monkeypatch.setattr(_word, "full_fence", without_fence)
+    monkeypatch.setattr(_word, "PLAIN_IS_ORDERED", plain_is_ordered)
     ping, pong = ThreadParker(), ThreadParker()
 
     def play(mine: ThreadParker, theirs: ThreadParker) -> None:
@@ -446,6 +446,6 @@ def test_park_and_unpark_over_that_fence(
 
 
 def test_this_system_has_a_fence_that_works() -> None:
-    name, fence = _word._name_full_fence()
+    name, fence = _fence.choose()
     assert name in {"atomic_thread_fence", "OSMemoryBarrier", "FlushProcessWriteBuffers", "futex", "lock"}
     assert fence() is None

@@ -17,76 +17,38 @@ The kernel compares and sleeps atomically. That a store followed by its wake is 
 at the same time is each kernel's own promise (on Linux by full barriers in kernel/futex/futex.h).
 """
 
+from __future__ import annotations
+
 import ctypes
-import platform
-import sys
+import os
 import threading
 import time
-from collections.abc import Callable
+import weakref
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiopark import _fork
-from aiopark._errors import ClosedError
-from aiopark._os import Futex, default_backend
+from aiopark._attach import cell_at, cell_of
+from aiopark._errors import ClosedError, UnsupportedError
+from aiopark._fence import PLAIN_IS_ORDERED, full_fence
+from aiopark._os import default_backend
 from aiopark._owner import OWNER, claim
 from aiopark._unpark_handle import UnparkHandle
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiopark._attach import Buffer
+
 PARKED: Final = 1
 PERMIT: Final = 0
-
-_SEQ_CST: Final = 5  # memory_order_seq_cst
-
-
-_nobody: Final = ctypes.c_uint32()
-
-
-def _name_full_fence() -> tuple[str, Callable[[], object]]:
-    """Choose this platform's full memory fence, by what can be called through ctypes."""
-    library, symbol, arguments = {
-        "darwin": (None, "OSMemoryBarrier", ()),  # libSystem
-        "win32": ("kernel32", "FlushProcessWriteBuffers", ()),
-    }.get(sys.platform, ("libatomic.so.1", "atomic_thread_fence", (_SEQ_CST,)))  # GCC's run-time library
-    try:
-        fence = ctypes.PyDLL(library)[symbol]
-    except (OSError, AttributeError):
-        pass
-    else:
-        fence.argtypes, fence.restype = (ctypes.c_int,) * len(arguments), None
-        return symbol, partial(fence, *arguments)
-    # Slim images lack libatomic. FUTEX_WAKE on a word that nobody knows is a full barrier too, before it looks for
-    # waiters (futex_hb_waiters_pending in kernel/futex/futex.h). Elsewhere a lock, taken and released, must do.
-    futex = Futex.create()
-    if futex is not None:
-        return "futex", partial(futex.wake_one, ctypes.addressof(_nobody))
-    return "lock", _lock_and_unlock
-
-
-def _lock_and_unlock() -> None:
-    lock = threading.Lock()
-    lock.acquire()
-    lock.release()
-
-
-_fence_name: str
-_fence: Callable[[], object]
-_fence_name, _fence = _name_full_fence()
-# Plain moves are acquire and release on x86 alone; elsewhere each of them gets the fence.
-_PLAIN_IS_ORDERED: Final = platform.machine().lower() in {
-    "x86_64",
-    "amd64",
-    "i386",
-    "i486",
-    "i586",
-    "i686",
-    "x86",
-}
 
 
 class Word:
     """One aligned 32-bit cell that a thread parks on and anyone unparks: 1 = parked, 0 = unparked.
 
-    `Word()` lives in memory of its own, private to this process, and starts parked.
+    `Word()` lives in memory of its own, private to this process, and starts parked. `from_buffer` and `from_address`
+    attach to memory that other processes or native code see too.
 
     Attributes:
         address: where the cell is; a multiple of 4. What native code is given.
@@ -113,14 +75,89 @@ class Word:
     __slots__ = ("__weakref__", "_backend", "_cell", "_sleep", "_slot", "_wake", "address", "shared")
 
     def __init__(self) -> None:
-        self._backend = backend = default_backend()
-        self._cell: ctypes.c_uint32 | None = ctypes.c_uint32(PARKED)
-        self.address: Final = ctypes.addressof(self._cell)
-        self.shared: Final = False
+        cell = ctypes.c_uint32(PARKED)
+        self._attach(cell, ctypes.addressof(cell), shared=False, slot={})
+
+    def _attach(self, cell: ctypes.c_uint32, address: int, *, shared: bool, slot: dict[str, Any]) -> None:
+        backend = default_backend()
+        if shared and not backend.supports_shared:
+            raise UnsupportedError(
+                f"{backend.name} waits and wakes within one process; pass shared=False for a word that only this "
+                "process uses, and let other processes wake it by a pipe or socket that one of its threads reads"
+            )
+        self._backend = backend
+        self._cell: ctypes.c_uint32 | None = cell
+        self.address = address
+        self.shared = shared
         # Every return of _sleep means "look again".
-        self._sleep: Final = partial(backend.wait, self.address, PARKED)
-        self._wake: Final = partial(backend.wake_one, self.address)
-        self._slot: Final[dict[str, Any]] = {}  # the owner that parks, see _owner
+        self._sleep = partial(backend.wait, address, PARKED, shared=shared)
+        self._wake = partial(backend.wake_one, address, shared=shared)
+        self._slot = slot  # the owner that parks, see _owner
+
+    @classmethod
+    def from_buffer(cls, buffer: Buffer, offset: int = 0, *, shared: bool = True) -> Word:
+        """Attach to 4 bytes of somebody's memory, without changing them.
+
+        Zero-filled memory reads "permit": an owner that wants a fresh start calls `prepare_park()`. The memory is
+        held until `close()`. Does not block.
+
+        Args:
+            buffer: writable memory: SharedMemory.buf, an mmap, ctypes, numpy or array objects, a bytearray.
+            offset: bytes from its start to the word; the word's address must be a multiple of 4.
+            shared: whether other processes map the same memory and unpark, or park, there.
+
+        Returns:
+            The word.
+
+        Raises:
+            TypeError: buffer gives no memory, or it is read-only; offset is no integer.
+            ValueError: the word does not fit in at offset, or is misaligned there.
+            UnsupportedError: shared, and the backend reaches no other process.
+
+        Example:
+            >>> import mmap, aiopark
+            >>> memory = mmap.mmap(-1, 4096)
+            >>> word = aiopark.Word.from_buffer(memory, 64)
+            >>> aiopark.ThreadParker(word).park_timeout(0)  # zero-filled: a permit
+            True
+            >>> word.close()
+            >>> memory.close()
+        """
+        word = cls.__new__(cls)
+        cell, address = cell_of(buffer, offset)
+        word._attach(cell, address, shared=shared, slot=_slot_at(address))
+        return word
+
+    @classmethod
+    def from_address(cls, address: int, *, shared: bool = False, owner: object = None) -> Word:
+        """Attach to 4 bytes that native code owns, without changing them.
+
+        The caller promises that the memory outlives the word. Does not block.
+
+        Args:
+            address: a multiple of 4, not 0.
+            shared: whether other processes map the same memory and unpark, or park, there.
+            owner: whatever keeps the memory alive; held until `close()`.
+
+        Returns:
+            The word.
+
+        Raises:
+            TypeError: address is no integer.
+            ValueError: address is 0 or misaligned.
+            UnsupportedError: shared, and the backend reaches no other process.
+
+        Example:
+            >>> import ctypes, aiopark
+            >>> native = ctypes.c_uint32(1)
+            >>> word = aiopark.Word.from_address(ctypes.addressof(native), owner=native)
+            >>> word.unpark()
+            >>> native.value
+            0
+        """
+        word = cls.__new__(cls)
+        word._attach(cell_at(address, owner), address, shared=shared, slot=_slot_at(address))
+        return word
 
     def __repr__(self) -> str:
         cell = self._cell
@@ -147,8 +184,8 @@ class Word:
         if cell is None:
             raise _closed()
         value = cell.value  # Pairs with: the release in store.
-        if not _PLAIN_IS_ORDERED:
-            _fence()
+        if not PLAIN_IS_ORDERED:
+            full_fence()
         return value
 
     def store(self, value: int) -> None:
@@ -217,8 +254,8 @@ class Word:
         cell = self._cell  # the local name keeps the memory until the wake is done, whoever closes meanwhile
         if cell is None:
             raise _closed()
-        if not _PLAIN_IS_ORDERED:
-            _fence()
+        if not PLAIN_IS_ORDERED:
+            full_fence()
         cell.value = PERMIT  # Pairs with: the load in _take, and the kernel's comparison.
         try:
             self._wake()
@@ -258,14 +295,14 @@ class Word:
         cell = self._cell
         if cell is None:
             raise _closed()
-        if not _PLAIN_IS_ORDERED:
-            _fence()
+        if not PLAIN_IS_ORDERED:
+            full_fence()
         cell.value = value  # Pairs with: the load in _take.
 
     def _prepare(self) -> None:
         """Drop the permit. Owner only; with the owner's fence, since "prepare, look at the data, park" may follow."""
         self._store(PARKED)
-        _fence()
+        full_fence()
 
     def _park(self, deadline: float | None) -> bool:
         """Sleep until there is a permit, and take it, or until time.monotonic() reaches the deadline: ThreadParker."""
@@ -292,7 +329,7 @@ class Word:
             self._sleep(deadline)
         cell.value = PARKED
         try:
-            _fence()  # the owner's fence, see above: nothing is read before the 1 is visible
+            full_fence()  # the owner's fence, see above: nothing is read before the 1 is visible
         except BaseException:  # a signal handler that raises: the permit is not taken
             cell.value = PERMIT
             raise
@@ -309,6 +346,30 @@ class _ParkedThread:
 
     def gone(self) -> bool:
         return self._epoch != _fork.epoch  # it is a thread of the parent
+
+
+class _Slot(dict[str, Any]):
+    """The owner slot of an address, which all words attached there share."""
+
+    __slots__ = ("__weakref__",)
+
+
+_slots: Final[weakref.WeakValueDictionary[int, _Slot]] = weakref.WeakValueDictionary()
+_attaching = threading.RLock()  # over _slots, whose setdefault is not atomic; nothing else is called under it
+
+
+def _slot_at(address: int) -> _Slot:
+    with _attaching:
+        return _slots.setdefault(address, _Slot())
+
+
+def _after_fork_in_child() -> None:
+    global _attaching  # noqa: PLW0603  # a thread of the parent may have held it
+    _attaching = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _closed() -> ClosedError:

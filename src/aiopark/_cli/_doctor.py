@@ -10,13 +10,13 @@ import sysconfig
 from typing import TYPE_CHECKING
 
 import aiopark
+from aiopark import _fence
 from aiopark._cli._check import check
 from aiopark._cli._found import LOOPS, loops, run_on, version
 from aiopark._cli._report import Line, Section
 from aiopark._cli._self_test import self_tests
 from aiopark._loops import running_loop
 from aiopark._loops._asyncio import AsyncioBridge
-from aiopark._word import _fence_name
 from aiopark.lowlevel import Futex, Portable, Ulock, WaitAddress, default_backend, refused_backends
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def doctor() -> Iterator[Section]:
         Line("system", f"{platform.platform()}, {os.cpu_count()} processors"),
         Line("Python", _python()),
         *backends,
-        Line("memory fence", _fence_name),
+        Line("memory fence", _fence.NAME),
         Line("watcher", _watcher()),
         _fact(check("doorbell", _doorbell)),
         *_loops(),
