@@ -36,6 +36,7 @@ myst_heading_anchors = 3
 
 # intersphinx would need the network: what belongs to the standard library stays unlinked.
 nitpick_ignore = [
+    ("py:class", "Buffer"),  # collections.abc.Buffer, which is new in Python 3.12
     ("py:class", "collections.abc.Callable"),  # standard library
     ("py:class", "TracebackType"),  # standard library, types
 ]

@@ -1,6 +1,7 @@
 """aiopark: park asyncio and trio tasks until a thread unparks them."""
 
 from aiopark._errors import ClosedError, UnsupportedError
+from aiopark._include import get_include
 from aiopark._parker import Parker
 from aiopark._statistics import Statistics, statistics
 from aiopark._thread_parker import ThreadParker
@@ -15,5 +16,6 @@ __all__ = [
     "UnparkHandle",
     "UnsupportedError",
     "Word",
+    "get_include",
     "statistics",
 ]

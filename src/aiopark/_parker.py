@@ -53,7 +53,7 @@ class Parker:
     Also a context manager, which closes it.
 
     Args:
-        word: reserved for words that native code or another process unparks; None.
+        word: reserved for words that native code or another process unparks; None in this release.
 
     Attributes:
         word: None.

@@ -1,0 +1,55 @@
+"""The compilers that are here, and where their output goes."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import aiopark
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HERE = Path(__file__).parent
+INCLUDE = Path(aiopark.__file__).parent / "include"
+
+
+@pytest.fixture(scope="session")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Give a function that compiles sources of this folder with no warning, and gives the path of the output."""
+
+    def build_(
+        compiler: str, *arguments: str, sources: tuple[str | Path, ...], libraries: tuple[str, ...] = ()
+    ) -> Path:
+        found = shutil.which(compiler)
+        if found is None:
+            pytest.skip(f"there is no {compiler} here")
+        target = tmp_path_factory.mktemp("native") / "output"
+        strict = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
+        places = [HERE / source for source in sources]
+        command = [found, *strict, f"-I{INCLUDE}", *arguments, *places, *libraries, "-o", target]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stderr}"
+        return target
+
+    return build_
+
+
+@pytest.fixture(scope="session")
+def m32(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], None]:
+    """Give a function that skips the test unless the compiler links 32-bit programs."""
+
+    def m32_(compiler: str) -> None:
+        found = shutil.which(compiler)
+        target = tmp_path_factory.mktemp("m32") / "output"
+        program = "#include <stdlib.h>\nint main(void) { return EXIT_SUCCESS; }\n"
+        command = [str(found), "-m32", "-x", "c", "-", "-o", str(target)]
+        options = {"input": program, "capture_output": True, "text": True}
+        if found is None or subprocess.run(command, check=False, **options).returncode != 0:
+            pytest.skip(f"{compiler} does not link 32-bit programs here")
+
+    return m32_

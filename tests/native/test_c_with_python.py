@@ -1,0 +1,175 @@
+"""Native threads, which hold no GIL, and ThreadParkers on the same words."""
+
+from __future__ import annotations
+
+import ctypes
+import random
+import sys
+import time
+from contextlib import ExitStack
+from ctypes import POINTER, c_int, c_int64, c_long, c_uint, c_void_p
+from pathlib import Path
+
+import pytest
+from support import PATIENCE, block_until, in_thread
+
+import aiopark
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="partner.c is written for Linux")
+
+PING_PONG, UNPARKER, PARKER = range(3)  # what partner.c's threads do
+MILLISECOND = 1_000_000  # in nanoseconds
+
+
+@pytest.fixture(scope="module")
+def partner(build):
+    path = build("cc", "-std=gnu11", "-O2", "-shared", "-fPIC", "-pthread", sources=("partner.c",))
+    library = ctypes.CDLL(str(path))  # gives up the GIL
+    for name, result, *arguments in (
+        ("start", c_void_p, c_int, c_void_p, c_void_p, c_void_p, c_void_p, c_uint, c_uint),
+        ("finish", c_long, c_void_p),
+        ("new_turn", c_void_p),
+        ("free_turn", None, c_void_p),
+        ("park", None, c_void_p),
+        ("prepare_park", None, c_void_p),
+        ("unpark", None, c_void_p),
+        ("park_timeout", c_int, c_void_p, c_int64, POINTER(c_int64)),
+    ):
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
+def is_asleep(thread):
+    """Whether the kernel says that it sleeps, or it has ended."""
+    try:
+        stat = Path(f"/proc/self/task/{thread.native_id}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return not thread.is_alive()
+    return stat.rpartition(")")[2].split()[0] == "S"
+
+
+def play(partner, rounds, seed=1):
+    """Pass a ball, plain memory that only parks and unparks order, to a native thread and back."""
+    here, there, ball = aiopark.Word(), aiopark.Word(), c_int64()
+    parker = aiopark.ThreadParker(here)
+    job = partner.start(PING_PONG, there.address, here.address, ctypes.addressof(ball), None, rounds, seed)
+    for i in range(rounds):
+        assert ball.value == 2 * i
+        ball.value += 1
+        there.unpark()
+        assert parker.park_timeout(PATIENCE), f"the unpark of round {i} was lost"
+    assert partner.finish(job) == 0
+    assert ball.value == 2 * rounds
+    assert here.load() == there.load() == 1
+
+
+def test_ping_pong(partner):
+    play(partner, 5000)
+
+
+def test_eight_pairs_at_once(partner):
+    with ExitStack() as threads:
+        for seed in range(8):
+            threads.enter_context(in_thread(play, partner, 300, seed))
+
+
+@pytest.mark.parametrize("first", ["park", "unpark"])
+def test_python_unparks_a_native_owner(partner, first):
+    word = aiopark.Word()
+    if first == "unpark":
+        word.unpark()
+    with in_thread(partner.park, word.address) as thread:
+        if first == "park":
+            block_until(lambda: is_asleep(thread))
+            word.unpark()
+    assert word.load() == 1
+
+
+def test_a_handle_that_never_wakes_does_not_hide_a_native_unpark(partner):
+    """So unpark wakes even if the word is 0 already: the owner may sleep on."""
+    for _ in range(20):
+        word = aiopark.Word()
+        parker = aiopark.ThreadParker(word)
+        with in_thread(parker.park) as thread:
+            block_until(lambda: word._slot and is_asleep(thread))  # noqa: B023  # called before the next round
+            word.unpark_lock()  # the handle is dropped
+            partner.unpark(word.address)
+
+
+def test_prepare_park_drops_the_permit(partner):
+    word = aiopark.Word()
+    word.unpark()
+    partner.prepare_park(word.address)
+    assert word.load() == 1
+    assert not aiopark.ThreadParker(word).park_timeout(0)
+
+
+@pytest.mark.parametrize("ns", [1, 999, 1000, 1001, 999_999, MILLISECOND + 1, 30 * MILLISECOND])
+def test_timeouts_are_never_early(partner, ns):
+    word, took = aiopark.Word(), c_int64()
+    for _ in range(5):
+        before = time.monotonic_ns()
+        assert partner.park_timeout(word.address, ns, took) == 0
+        assert time.monotonic_ns() - before >= ns
+        assert took.value >= ns
+    assert word.load() == 1
+
+
+@pytest.mark.parametrize("ns", [-(2**63), -1, 0])
+def test_no_timeout_only_looks(partner, ns):
+    word, took = aiopark.Word(), c_int64()
+    assert partner.park_timeout(word.address, ns, took) == 0
+    word.unpark()
+    assert partner.park_timeout(word.address, ns, took) == 1
+    assert word.load() == 1
+    assert partner.park_timeout(word.address, ns, took) == 0
+
+
+@pytest.mark.parametrize("ns", [2**63 - 1, 2**63 - 2, 2**62, 60 * 86400 * 1000 * MILLISECOND])
+def test_long_timeouts_are_honoured(partner, ns):
+    word, took, results = aiopark.Word(), c_int64(), []
+    with in_thread(lambda: results.append(partner.park_timeout(word.address, ns, took))) as thread:
+        block_until(lambda: is_asleep(thread))  # one that overflowed ends with 0 instead
+        word.unpark()
+    assert results == [1]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_native_unparkers_and_random_deadlines(partner, seed):
+    """Each permit is acknowledged before the next one is deposited; so as many are taken as were deposited."""
+    rng, rounds, unparkers = random.Random(seed), 1000, 3
+    word, acknowledged = aiopark.Word(), aiopark.Word()
+    parker, turn = aiopark.ThreadParker(word), partner.new_turn()
+    jobs = [
+        partner.start(UNPARKER, acknowledged.address, word.address, None, turn, rounds, rng.randrange(2**32))
+        for _ in range(unparkers)
+    ]
+    taken = timed_out = 0
+    give_up = time.monotonic() + PATIENCE
+    while taken < rounds * unparkers:
+        if parker.park_timeout(rng.choice([-1, 0, 1e-6, 2e-5, 5e-5, 2e-4])):
+            taken += 1
+            acknowledged.unpark()
+        else:
+            timed_out += 1
+            assert time.monotonic() < give_up, f"{taken} were taken: a permit was lost"
+    assert sum(map(partner.finish, jobs)) == taken
+    partner.free_turn(turn)
+    assert word.load() == acknowledged.load() == 1
+    assert timed_out
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_native_parker_with_random_timeouts(partner, seed):
+    rng, rounds = random.Random(seed), 2000
+    word, acknowledged = aiopark.Word(), aiopark.Word()
+    parker = aiopark.ThreadParker(acknowledged)
+    job = partner.start(PARKER, word.address, acknowledged.address, None, None, rounds, rng.randrange(2**32))
+    for i in range(rounds):
+        for _ in range(rng.randrange(300)):
+            pass
+        word.unpark()
+        assert parker.park_timeout(PATIENCE), f"permit {i} was lost"
+    assert partner.finish(job) == rounds
+    assert word.load() == acknowledged.load() == 1
