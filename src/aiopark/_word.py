@@ -72,6 +72,9 @@ class Word:
     Source: the `key` of parking_lot_core's `windows/waitaddress.rs`.
     """
 
+    address: int
+    shared: bool
+
     __slots__ = ("__weakref__", "_backend", "_cell", "_sleep", "_slot", "_wake", "address", "shared")
 
     def __init__(self) -> None:
