@@ -130,6 +130,41 @@ def test_two_words_at_one_address_have_one_owner():
         second.unpark()
 
 
+def test_a_private_word_and_one_attached_to_its_address_have_one_owner():
+    word = Word()
+    attached = Word.from_address(word.address, owner=word)
+    with in_thread(ThreadParker(attached).park):
+        block_until(lambda: OWNER in attached._slot)
+        with pytest.raises(RuntimeError, match="already parked"):
+            ThreadParker(word).park()
+        with pytest.raises(RuntimeError, match="already parked"):
+            word.close()
+        word.unpark()
+
+
+def test_threads_that_close_at_once():
+    native = ctypes.c_uint32(1)
+    for _ in range(100):
+        words = [Word.from_address(ctypes.addressof(native)) for _ in range(2)]
+        with in_thread(words[0].close), in_thread(words[0].close), in_thread(words[1].close):
+            pass
+        assert all("closed" in repr(word) for word in words)
+
+
+def test_a_finalizer_that_runs_in_close_may_use_words():
+    native, seen = ctypes.c_uint32(1), []
+
+    class Owner:
+        def __del__(self):
+            second.close()
+            seen.append(repr(second))
+
+    first = Word.from_address(ctypes.addressof(native), owner=Owner())
+    second = Word.from_address(ctypes.addressof(native))
+    first.close()
+    assert ["closed" in text for text in seen] == [True]
+
+
 def test_of_many_threads_that_attach_all_get_one_slot():
     native = ctypes.c_uint32(1)
     for _ in range(50):

@@ -6,11 +6,12 @@ reference). No lock is held while the slot is read, so a signal handler or final
 
 Who writes the key:
   claim       puts the owner into an empty slot (setdefault: of two that try, one wins);
-  the owner   takes itself out when its park ends, on the thread that parked: `del slot[OWNER]`, a statement and
-              not a call, for CPython runs signal handlers after calls, and one may raise (Ctrl-C);
+  the owner   takes itself out when its park ends, on the thread that parked, by statements and not by a call, for
+              CPython runs signal handlers after calls, and one may raise (Ctrl-C);
   claim       also removes an owner that is gone (its loop is closed, its coroutine was thrown away, it was parked
-              before a fork). One that is gone never takes itself out, so only takeovers race each other:
-              `_takeover` serializes them, and nothing else takes that lock.
+              before a fork). One that is gone does not take itself out, so only takeovers race each other:
+              `_takeover` serializes them, and nothing else takes that lock. (Who forks inside a park and lets
+              the child go on in it is taken for gone there; it finds another in the slot, and leaves it.)
 """
 
 import os
@@ -44,8 +45,11 @@ def claim(slot: dict[str, Any], owner: Owner, kind: str) -> None:
                     f"give each of them its own {kind}"
                 )
             with _takeover:
-                if slot.get(OWNER) is other:
-                    del slot[OWNER]
+                try:
+                    if slot[OWNER] is other:
+                        del slot[OWNER]
+                except KeyError:
+                    pass
     except BaseException:
         if slot.get(OWNER) is owner:  # a signal handler that raises (Ctrl-C) came after all was done
             del slot[OWNER]

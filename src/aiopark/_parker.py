@@ -271,7 +271,7 @@ class Parker:
         if waiter is not None:
             waiter.wake()
 
-    async def _park(self, loop: Loop, deadline: float) -> bool:
+    async def _park(self, loop: Loop, deadline: float) -> bool:  # noqa: C901, PLR0912  # each ending of a park, once
         cell = self._cell
         timed = deadline != math.inf  # the others need no clock
         waiter = loop.waiter()
@@ -303,7 +303,15 @@ class Parker:
             waiter.abandon()  # the coroutine is thrown away, maybe by the collector on some other thread
             raise
         except BaseException:
-            del cell[OWNER]
+            try:
+                if cell[OWNER] is waiter:
+                    del cell[OWNER]
+            except KeyError:
+                pass
             raise
-        del cell[OWNER]
+        try:
+            if cell[OWNER] is waiter:  # else a child of a fork goes on with the parent's loop, and was taken for dead
+                del cell[OWNER]
+        except KeyError:
+            pass
         return unparked

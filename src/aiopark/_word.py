@@ -79,7 +79,8 @@ class Word:
 
     def __init__(self) -> None:
         cell = ctypes.c_uint32(PARKED)
-        self._attach(cell, ctypes.addressof(cell), shared=False, slot={})
+        address = ctypes.addressof(cell)
+        self._attach(cell, address, shared=False, slot=_slot_at(address))
 
     def _attach(self, cell: ctypes.c_uint32, address: int, *, shared: bool, slot: dict[str, Any]) -> None:
         backend = default_backend()
@@ -284,15 +285,20 @@ class Word:
             aiopark.ClosedError: the word was closed: make a new one
         """
         closer = _Closer()
-        try:
-            # Holding the slot keeps parks out until the cell is gone; they find it gone after that.
-            claim(self._slot, closer, "Word")
-        except RuntimeError:
-            if isinstance(self._slot.get(OWNER), _Closer) or self._cell is None:
-                return  # another thread closes or has closed it
-            raise
-        self._cell = None
+        while True:
+            try:
+                # Holding the slot keeps parks out until the cell is gone; they find it gone after that.
+                claim(self._slot, closer, "Word")
+                break
+            except RuntimeError:
+                if self._cell is None:
+                    return  # another thread has closed it
+                if not isinstance(self._slot.get(OWNER), _Closer | None):
+                    raise
+                time.sleep(0)  # another thread is closing this word, or one at the same address
+        cell, self._cell = self._cell, None
         del self._slot[OWNER]
+        del cell  # last: a finalizer of what it keeps alive may use words too
 
     def _store(self, value: int) -> None:
         cell = self._cell
@@ -317,7 +323,11 @@ class Word:
         try:
             return self._take(deadline)
         finally:
-            del slot[OWNER]
+            try:
+                if slot[OWNER] is owner:
+                    del slot[OWNER]
+            except KeyError:
+                pass  # a child that was forked inside of this park goes on in it, and was taken for gone
 
     def _take(self, deadline: float | None) -> bool:
         """Do what _park says. Owner only."""
@@ -379,11 +389,10 @@ def _closed() -> ClosedError:
     return ClosedError("the word was closed: make a new one")
 
 
-class _Closer:
-    __slots__ = ()
+class _Closer(_ParkedThread):
+    """What stands there for the moment in which a thread closes the word."""
 
-    def gone(self) -> bool:
-        return False
+    __slots__ = ()
 
 
 def _wake_and_keep(wake: Callable[[], object], cell: object) -> None:  # noqa: ARG001  # the cell stays alive with it

@@ -260,7 +260,7 @@ def test_a_burst_of_unparks_rings_once(runner, monkeypatch):
         tasks = [await parked_task(parker) for parker in parkers]
         bridge, rings = running_loop(), []
         ring = type(bridge)._ring
-        monkeypatch.setattr(type(bridge), "_ring", lambda self: (rings.append(self), ring(self)))
+        monkeypatch.setattr(type(bridge), "_ring", lambda self: rings.append(self) or ring(self))
         with in_thread(lambda: [parker.unpark() for parker in parkers]) as burst:
             burst.join()  # blocks the loop, so nothing is drained meanwhile
             assert len(rings) == 1
@@ -328,6 +328,43 @@ def test_an_exit_out_of_one_woken_task_loses_no_other_wake(error, factory):
         assert isinstance(tasks[1].exception(), error)
     finally:
         loop.close()
+
+
+def test_a_ring_that_was_answered_already_is_no_error(runner):
+    """As when an exception ends a pass of the loop between the selector and the answer."""
+
+    async def main():
+        told = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        parker = aiopark.Parker()
+        task = await parked_task(parker)
+        doorbell = running_loop()._doorbell()
+        doorbell.answer()
+        doorbell.ring()
+        doorbell.answer()
+        doorbell.answer()
+        with in_thread(parker.unpark):
+            await task
+        assert not told
+
+    runner.run(main())
+
+
+def test_a_drain_that_the_loop_forgot_deafens_nobody(runner):
+    """A signal handler that raises at the first line of a callback: the loop has taken it, and runs on without it."""
+
+    async def main():
+        first, second = aiopark.Parker(), aiopark.Parker()
+        tasks = [await parked_task(first), await parked_task(second)]
+        bridge = running_loop()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(bridge), "drain", lambda self: None)  # what call_soon gets is lost
+            first.unpark()
+            await asyncio.sleep(0)
+        with in_thread(second.unpark):
+            await asyncio.wait_for(asyncio.gather(*tasks), 30)
+
+    runner.run(main())
 
 
 # --- loops that have no doorbell, or another one ---

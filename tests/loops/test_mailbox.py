@@ -25,6 +25,7 @@ class Bell(Mailbox):
 
     def _ring(self):
         self.rings += 1
+        return True
 
 
 class Note:
@@ -107,6 +108,7 @@ def test_an_interrupted_ring_is_made_up_for_by_the_next_post():
             super()._ring()
             if self.rings == 1:
                 raise KeyboardInterrupt
+            return True
 
     bell, log = Broken(), []
     with pytest.raises(KeyboardInterrupt):
@@ -129,6 +131,7 @@ def test_many_threads_post_while_one_drains():
 
         def _ring(self):
             self.bell.release()
+            return True
 
     loop, log, producers, each = Loop(), deque(), 4, 2000
 

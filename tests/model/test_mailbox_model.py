@@ -36,6 +36,7 @@ class Loop(Mailbox):
         step()
         self.rung = True
         self.rings += 1
+        return True
 
     def run(self, sleepers):
         """Answer the bell until everyone was resumed."""

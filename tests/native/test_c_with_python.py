@@ -14,8 +14,14 @@ import pytest
 from support import PATIENCE, block_until, in_thread
 
 import aiopark
+import aiopark.lowlevel
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="partner.c is written for Linux")
+pytestmark = [
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="partner.c is written for Linux"),
+    pytest.mark.skipif(
+        not aiopark.lowlevel.default_backend().supports_native_wake, reason="native code cannot wake this backend"
+    ),
+]
 
 PING_PONG, UNPARKER, PARKER = range(3)  # what partner.c's threads do
 MILLISECOND = 1_000_000  # in nanoseconds

@@ -169,13 +169,14 @@ class AsyncioBridge(Mailbox):
     def gone(self) -> bool:
         return self.ghost or self.loop.is_closed()
 
-    def _ring(self) -> None:
+    def _ring(self) -> bool:
         loop = self.loop
         # Inside a task's step the loop will look at its ready queue before it selects again: no doorbell needed.
         # Being on the loop's thread is not enough: a signal handler may have interrupted the select itself.
         if _get_running_loop() is loop and asyncio.current_task(loop) is not None:
             loop.call_soon(self.drain, context=self._context)
-        elif self._doorbell is not None:
+            return False  # the loop forgets a callback at whose first line a signal handler raised; a doorbell rings on
+        if self._doorbell is not None:
             doorbell = self._doorbell()
             if doorbell is not None:  # else the loop is closed
                 doorbell.ring()
@@ -185,6 +186,7 @@ class AsyncioBridge(Mailbox):
             except RuntimeError:
                 if not loop.is_closed():  # asking before the call would be a race
                     raise
+        return True
 
 
 class _ThisThread(threading.local):

@@ -58,8 +58,11 @@ class EventfdDoorbell:
     def answer(self) -> None:
         """Take the rings back, then let the posts be looked at. On the loop's thread."""
         try:
-            if sys.platform == "linux":
-                os.eventfd_read(self._fileno)
+            try:
+                if sys.platform == "linux":
+                    os.eventfd_read(self._fileno)
+            except BlockingIOError:
+                pass  # answered twice for one ring: a pass of the loop that an exception ended was begun again
             self._answer()
         except BaseException:
             self.ring()  # a signal handler that raises came between the two, say

@@ -65,8 +65,12 @@ class Mailbox:
         """Let other threads find the mailbox. The last act of a subclass' constructor."""
         mailboxes.add(weakref.ref(self, mailboxes.discard))
 
-    def _ring(self) -> None:
-        """Make the loop call `drain` soon. From any thread; at a dead loop, do nothing."""
+    def _ring(self) -> bool:
+        """Make the loop call `drain` soon. From any thread; at a dead loop, do nothing.
+
+        Returns:
+            Whether later posts may count on this ring.
+        """
         raise NotImplementedError
 
     def gone(self) -> bool:
@@ -82,8 +86,7 @@ class Mailbox:
         """Have the sleeper resumed on the loop's thread. Any thread, signal handlers, finalizers; no block."""
         self._box.append(sleeper)
         drains = self._drains
-        if self._rung != drains:
-            self._ring()
+        if self._rung != drains and self._ring():
             self._rung = drains
 
     def drain(self) -> None:

@@ -38,7 +38,11 @@ class TrioWaiter:
                 await trio.lowlevel.wait_task_rescheduled(self._abort)
             else:
                 with trio.CancelScope(deadline=deadline):
-                    await trio.lowlevel.wait_task_rescheduled(self._abort)
+                    try:
+                        await trio.lowlevel.wait_task_rescheduled(self._abort)
+                    except GeneratorExit:
+                        self._gone = True  # here, for outside of trio the scope ends with an exception of its own
+                        raise
         finally:
             self._task = None
             bridge.parked -= 1
@@ -84,8 +88,9 @@ class TrioBridge(Mailbox):
     def waiter(self) -> TrioWaiter:
         return TrioWaiter(self)
 
-    def _ring(self) -> None:
+    def _ring(self) -> bool:
         self._run_soon(self.drain)
+        return True
 
     def gone(self) -> bool:
         return self.ghost or not self._run_soon(_nothing)
