@@ -7,7 +7,8 @@ Who writes what, and which race is closed:
   _drains   the number of drains begun. Written by the loop's thread only.
   _rung     the number of drains begun when the doorbell was last rung. Written by any poster, after its ring.
 
-A post appends, then rings unless `_rung == _drains`, that is, unless somebody rang since the last drain began.
+A post appends, then rings unless `_rung == _drains`, that is, unless somebody rang since the last drain began, with a
+ring that cannot get lost.
 A drain counts itself, then appends a mark to the box and takes everything out up to that mark.
 
   A post that does not ring is not lost: it appended before it looked. Either its append comes before the mark of
