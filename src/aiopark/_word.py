@@ -121,7 +121,7 @@ class Word:
         Example:
             >>> import mmap, aiopark
             >>> memory = mmap.mmap(-1, 4096)
-            >>> word = aiopark.Word.from_buffer(memory, 64)
+            >>> word = aiopark.Word.from_buffer(memory, 64, shared=False)
             >>> aiopark.ThreadParker(word).park_timeout(0)  # zero-filled: a permit
             True
             >>> word.close()
