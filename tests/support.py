@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from aiopark._os import Futex, Portable, Ulock, WaitAddress
 from aiopark._owner import OWNER
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     import aiopark
+
+# The backends that work here.
+REAL_BACKENDS = {kind.name: kind for kind in (Futex, WaitAddress, Ulock, Portable) if kind.refusal() is None}
 
 PATIENCE = 30.0  # seconds until a condition counts as never
 

@@ -15,26 +15,15 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from support import storm
+from support import REAL_BACKENDS, storm
 from thread_helpers import Crew, asleep, eventually, in_a_fork, soon
 
 import aiopark
-from aiopark import ThreadParker, Word, _word
-from aiopark._os import Backend, Futex, Portable, Ulock, WaitAddress
-
-REAL = {kind.name: kind for kind in (Futex, WaitAddress, Ulock, Portable) if kind.refusal() is None}
+from aiopark import ThreadParker, Word
+from aiopark._os import Backend
 
 needs_signals = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="interval timers are POSIX'")
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="fork is POSIX'")
-
-
-@pytest.fixture(params=list(REAL))
-def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Backend:
-    """Let every new word use each backend that works here."""
-    backend = REAL[request.param].create()
-    assert backend is not None
-    monkeypatch.setattr(_word, "default_backend", lambda: backend)
-    return backend
 
 
 @pytest.fixture
@@ -548,7 +537,7 @@ print(parker.park_timeout(0), flush=True)
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT reaches the whole console there")
 @pytest.mark.parametrize("park", ["parker.park()", "parker.park_timeout(100)"])
-@pytest.mark.parametrize("name", list(REAL))
+@pytest.mark.parametrize("name", list(REAL_BACKENDS))
 def test_ctrl_c_ends_a_park_of_the_main_thread(name: str, park: str) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", CTRL_C.format(park=park)],

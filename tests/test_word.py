@@ -15,18 +15,7 @@ from thread_helpers import Crew, asleep, eventually, soon
 
 import aiopark
 from aiopark import ClosedError, ThreadParker, UnparkHandle, Word, _fence, _word
-from aiopark._os import Backend, Futex, Portable, Ulock, WaitAddress
-
-REAL = {kind.name: kind for kind in (Futex, WaitAddress, Ulock, Portable) if kind.refusal() is None}
-
-
-@pytest.fixture(params=list(REAL))
-def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Backend:
-    """Let every new word use each backend that works here."""
-    backend = REAL[request.param].create()
-    assert backend is not None
-    monkeypatch.setattr(_word, "default_backend", lambda: backend)
-    return backend
+from aiopark._os import Backend, Futex
 
 
 @pytest.fixture

@@ -226,17 +226,7 @@ class Parker:
             >>> parker.unpark()
             >>> asyncio.run(parker.park())
         """
-        cell = self._cell
-        try:
-            cell[PERMIT] = True
-            waiter = cell.get(OWNER)
-            if waiter is not None:
-                waiter.wake()
-        except BaseException:
-            # A signal handler that raises (Ctrl-C) came in between: do it again, all of it may be done twice.
-            self._cell[PERMIT] = True
-            self._wake()
-            raise
+        self._set_and_wake(PERMIT)
 
     def close(self) -> None:
         """End the pending park, and every later one, with ClosedError. Idempotent.
@@ -250,13 +240,7 @@ class Parker:
             >>> parker
             <aiopark.Parker closed>
         """
-        try:
-            self._cell[CLOSED] = True
-            self._wake()
-        except BaseException:  # as in unpark
-            self._cell[CLOSED] = True
-            self._wake()
-            raise
+        self._set_and_wake(CLOSED)
 
     def __enter__(self) -> Self:
         return self
@@ -266,14 +250,28 @@ class Parker:
     ) -> None:
         self.close()
 
+    def _set_and_wake(self, key: str) -> None:
+        cell = self._cell
+        try:
+            cell[key] = True
+            waiter = cell.get(OWNER)
+            if waiter is not None:
+                waiter.wake()
+        except BaseException:
+            # A signal handler that raises (Ctrl-C) came in between: do it again, all of it may be done twice.
+            cell[key] = True
+            self._wake()
+            raise
+
     def _wake(self) -> None:
         waiter = self._cell.get(OWNER)
         if waiter is not None:
             waiter.wake()
 
-    async def _park(self, loop: Loop, deadline: float) -> bool:  # noqa: C901, PLR0912  # each ending of a park, once
+    async def _park(self, loop: Loop, deadline: float) -> bool:
         cell = self._cell
         timed = deadline != math.inf  # the others need no clock
+        thrown_away = False
         waiter = loop.waiter()
         # Statements, not calls, take the permit and leave the slot: CPython runs signal handlers after calls, and one
         # that raises (Ctrl-C) must not come between taking the permit and returning.
@@ -290,28 +288,21 @@ class Parker:
                 except KeyError:
                     pass
                 else:
-                    unparked = True
-                    break
+                    return True
                 if CLOSED in cell:
                     raise ClosedError("the Parker was closed: make a new one to park again")
                 if timed and loop.time() >= deadline:
-                    unparked = False
-                    break
+                    return False
                 # A spurious wake. The next sleep has a waiter of its own, put into the slot without a gap.
                 waiter = cell[OWNER] = loop.waiter()
         except GeneratorExit:
-            waiter.abandon()  # the coroutine is thrown away, maybe by the collector on some other thread
+            thrown_away = True  # maybe by the collector, on some other thread: the next park takes the slot over
+            waiter.abandon()
             raise
-        except BaseException:
+        finally:
             try:
-                if cell[OWNER] is waiter:
+                # Another's: a child of a fork goes on with the parent's loop, and this task was taken for gone.
+                if not thrown_away and cell[OWNER] is waiter:
                     del cell[OWNER]
             except KeyError:
                 pass
-            raise
-        try:
-            if cell[OWNER] is waiter:  # else a child of a fork goes on with the parent's loop, and was taken for dead
-                del cell[OWNER]
-        except KeyError:
-            pass
-        return unparked

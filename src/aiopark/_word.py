@@ -237,8 +237,7 @@ class Word:
             0
             >>> handle.unpark()
         """
-        self._store(PERMIT)
-        return UnparkHandle(partial(_wake_and_keep, self._wake, self._cell))
+        return UnparkHandle(partial(_wake_and_keep, self._wake, self._store(PERMIT)))
 
     def unpark(self) -> None:
         """Deposit the permit and wake whoever is parked on the word.
@@ -255,12 +254,7 @@ class Word:
             >>> threading.Timer(0.01, word.unpark).start()
             >>> aiopark.ThreadParker(word).park()
         """
-        cell = self._cell  # the local name keeps the memory until the wake is done, whoever closes meanwhile
-        if cell is None:
-            raise _closed()
-        if not PLAIN_IS_ORDERED:
-            full_fence()
-        cell.value = PERMIT  # Pairs with: the load in _take, and the kernel's comparison.
+        cell = self._store(PERMIT)  # noqa: F841  # keeps the memory until the wake is done, whoever closes meanwhile
         try:
             self._wake()
         except BaseException:
@@ -300,13 +294,15 @@ class Word:
         del self._slot[OWNER]
         del cell  # last: a finalizer of what it keeps alive may use words too
 
-    def _store(self, value: int) -> None:
+    def _store(self, value: int) -> ctypes.c_uint32:
+        """Store with release ordering, and give the cell, for those who need the memory a little longer."""
         cell = self._cell
         if cell is None:
             raise _closed()
         if not PLAIN_IS_ORDERED:
             full_fence()
-        cell.value = value  # Pairs with: the load in _take.
+        cell.value = value  # Pairs with: the load in _take, and the kernel's comparison.
+        return cell
 
     def _prepare(self) -> None:
         """Drop the permit. Owner only; with the owner's fence, since "prepare, look at the data, park" may follow."""

@@ -90,17 +90,21 @@ def at_line(number, action):
 
 
 @contextmanager
-def at_call(number, action):
-    """Run the action where CPython runs signal handlers: when a function begins, and after a call of a C function."""
+def at_call(number, action, functions=None):
+    """Run the action where CPython runs signal handlers: when a function begins, and after a call of a C function.
+
+    In all of aiopark, or in the named functions of it.
+    """
     count = [0]
 
     def profile(frame, event, _):
-        if "aiopark" in frame.f_code.co_filename and "tests" not in frame.f_code.co_filename:
-            if event in {"call", "c_return"}:
-                count[0] += 1
-                if count[0] == number:
-                    sys.setprofile(None)
-                    action()
+        if "aiopark" not in frame.f_code.co_filename or "tests" in frame.f_code.co_filename:
+            return
+        if event in {"call", "c_return"} and (functions is None or frame.f_code.co_name in functions):
+            count[0] += 1
+            if count[0] == number:
+                sys.setprofile(None)
+                action()
 
     sys.setprofile(profile)
     try:
@@ -289,28 +293,12 @@ def test_a_raising_handler_inside_the_mailbox_deafens_no_loop():
     async def one(number):
         first, second = aiopark.Parker(), aiopark.Parker()
         task = await parked(first)
-        loop = asyncio.get_running_loop()
-        count = [0]
-
-        def profile(frame, event, _):
-            if frame.f_code.co_name in {"answer", "drain"} and "aiopark" in frame.f_code.co_filename:
-                if event in {"call", "c_return"}:
-                    count[0] += 1
-                    if count[0] == number:
-                        sys.setprofile(None)
-                        interrupt()
-
-        sys.setprofile(profile)
-        try:
-            with in_thread(first.unpark):
-                await asyncio.wait([task], timeout=10)
-        finally:
-            sys.setprofile(None)
+        with at_call(number, interrupt, {"answer", "drain"}) as count, in_thread(first.unpark):
+            await asyncio.wait([task], timeout=10)
         assert task.done(), f"interrupted at {number}"
         task = await parked(second)
         with in_thread(second.unpark):
             await asyncio.wait_for(task, 10)
-        del loop
         return count[0]
 
     async def main():

@@ -3,7 +3,7 @@
 The awaitable that a task yields is not an `asyncio.Future`. It follows the protocol that Tasks expect of one
 (`asyncio.isfuture`, Lib/asyncio/tasks.py and Modules/_asynciomodule.c), keeps the one callback that the Task
 registers, and the mailbox steps the task by calling it. `Future.set_result` would schedule that call for the next
-pass of the loop: a second pass through the selector, 0.15 to 0.2 of a round trip (`benchmarks/round_trip.py`).
+pass of the loop: a second pass through the selector.
 
 Who writes what: a waiter's fields belong to the loop's thread; but any waker writes `_posted`, and whoever throws the
 coroutine away (the collector, on any thread) writes `_gone`, True only.
