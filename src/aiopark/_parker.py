@@ -25,19 +25,25 @@ Which race each re-check closes:
 from __future__ import annotations
 
 import math
+import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from aiopark._deadline import Seconds, after, seconds
-from aiopark._errors import ClosedError, UnsupportedError
+from aiopark._errors import ClosedError
 from aiopark._loops import running_loop
 from aiopark._owner import OWNER, claim
 from aiopark._unpark_handle import UnparkHandle
+from aiopark._watch import watch
+from aiopark._word import PERMIT as WORD_PERMIT
+from aiopark._word import Word
+from aiopark._word_slot import WordOwner
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from aiopark._loops import Loop
-    from aiopark._word import Word
+    from aiopark._watch import Watch
 
 PERMIT: Final = "permit"
 CLOSED: Final = "closed"
@@ -53,13 +59,19 @@ class Parker:
     Also a context manager, which closes it.
 
     Args:
-        word: reserved for words that native code or another process unparks; None in this release.
+        word: a word that native code or another process unparks: its permit counts as well as `unpark()`. The Parker
+            is the word's owner until it is closed or collected; nobody else in this process parks on it. The word is
+            watched by the kernel from the first park that sleeps on; close the Parker before the word.
 
     Attributes:
-        word: None.
+        word: the word, or None.
 
     Raises:
-        UnsupportedError: a word was given, which this release does not watch yet.
+        TypeError: word is no Word.
+        RuntimeError: somebody else in this process parks on the word.
+        ClosedError: the word was closed.
+        ValueError: AIOPARK_WATCHER names no watcher.
+        UnsupportedError: AIOPARK_WATCHER forces a watcher that does not work here.
 
     Example:
         >>> import asyncio, threading, aiopark
@@ -74,15 +86,19 @@ class Parker:
     Source: the verbs are parking_lot_core's ThreadParker, the permit is crossbeam's `Parker`.
     """
 
-    __slots__ = ("__weakref__", "_cell", "word")
+    __slots__ = ("__weakref__", "_cell", "_watch", "word")
 
     def __init__(self, word: Word | None = None) -> None:
-        if word is not None:
-            raise UnsupportedError(
-                "a Parker does not watch words in this release; park a thread on it with aiopark.ThreadParker(word)"
-            )
         self.word: Final = word
         self._cell: Final[dict[str, Any]] = {}
+        self._watch: Watch | None = None
+        if word is not None:
+            if not isinstance(word, Word):
+                raise TypeError(f"a Parker parks on a Word, or on none, not on {type(word).__name__}")
+            word.load()  # is it open?
+            reference = weakref.ref(self)
+            self._watch = watch(word, partial(_hint, reference))
+            claim(word._slot, _Tenant(word, reference), "Word")
 
     def __repr__(self) -> str:
         cell = self._cell.copy()
@@ -104,6 +120,8 @@ class Parker:
             False
         """
         self._cell.pop(PERMIT, None)
+        if self.word is not None and CLOSED not in self._cell:
+            self.word._prepare()
 
     async def park(self) -> None:
         """Sleep until there is a permit, and take it.
@@ -194,7 +212,9 @@ class Parker:
             >>> parker.timed_out()
             False
         """
-        return PERMIT not in self._cell
+        if PERMIT in self._cell:
+            return False
+        return self.word is None or CLOSED in self._cell or self.word.load() != WORD_PERMIT
 
     def unpark_lock(self) -> UnparkHandle:
         """Deposit the permit now, wake later: for a caller that holds a lock.
@@ -231,7 +251,9 @@ class Parker:
     def close(self) -> None:
         """End the pending park, and every later one, with ClosedError. Idempotent.
 
-        A permit in store is still handed out first. May be called from any thread. Does not block.
+        A permit in store is still handed out first. The word, if there is one, is watched no longer, and free for
+        another owner once the pending park has ended; its permit stays in it. May be called from any thread. Does not
+        block; but where a thread watches the word, it waits the moment in which that thread ends.
 
         Example:
             >>> import aiopark
@@ -241,6 +263,8 @@ class Parker:
             <aiopark.Parker closed>
         """
         self._set_and_wake(CLOSED)
+        if self._watch is not None:
+            self._watch.close()
 
     def __enter__(self) -> Self:
         return self
@@ -268,8 +292,8 @@ class Parker:
         if waiter is not None:
             waiter.wake()
 
-    async def _park(self, loop: Loop, deadline: float) -> bool:
-        cell = self._cell
+    async def _park(self, loop: Loop, deadline: float) -> bool:  # noqa: C901  # one frame: see below
+        cell, word = self._cell, self.word
         timed = deadline != math.inf  # the others need no clock
         thrown_away = False
         waiter = loop.waiter()
@@ -277,17 +301,23 @@ class Parker:
         # that raises (Ctrl-C) must not come between taking the permit and returning.
         claim(cell, waiter, "Parker")
         try:
+            if CLOSED in cell:
+                word = None  # which may be another's by now
             while True:
                 # Pairs with: unpark and close, which write their key before they look for the owner.
-                if PERMIT in cell or CLOSED in cell or (timed and loop.time() >= deadline):
+                ready = PERMIT in cell or CLOSED in cell or (timed and loop.time() >= deadline)
+                if ready or (word is not None and not self._watched(word, loop)):
                     await loop.checkpoint()
                 else:
                     await waiter.sleep(deadline)
+                # Both permits at once: at most one is ever in store.
+                taken = word is not None and word._take_now()
                 try:
                     del cell[PERMIT]
+                    taken = True
                 except KeyError:
                     pass
-                else:
+                if taken:
                     return True
                 if CLOSED in cell:
                     raise ClosedError("the Parker was closed: make a new one to park again")
@@ -306,3 +336,39 @@ class Parker:
                     del cell[OWNER]
             except KeyError:
                 pass
+
+    def _watched(self, word: Word, loop: Loop) -> bool:
+        """Tell whether the task may sleep: the word holds no permit, and the watch will tell when it does."""
+        seen = word.load()
+        if seen == WORD_PERMIT:
+            return False
+        assert self._watch is not None
+        self._watch.arm(seen, loop.source)
+        return True
+
+
+class _Tenant(WordOwner):
+    """A Parker, as the owner of its word for as long as it is open."""
+
+    __slots__ = ("_parker",)
+
+    def __init__(self, word: Word, parker: weakref.ref[Parker]) -> None:
+        super().__init__(word)
+        self._parker: Final = parker
+
+    def gone(self) -> bool:
+        """See `Owner.gone`. A park that finds the Parker closed leaves the word alone, so it does not count."""
+        parker = self._parker()
+        if parker is None:
+            return True
+        if CLOSED not in parker._cell:
+            return False
+        waiter = parker._cell.get(OWNER)
+        return waiter is None or waiter.gone()
+
+
+def _hint(reference: weakref.ref[Parker]) -> None:
+    """Have the Parker look at its word. What watches the word calls this, and does not keep the Parker alive."""
+    parker = reference()
+    if parker is not None:
+        parker._wake()

@@ -4,6 +4,7 @@ import dataclasses
 
 from aiopark._loops import parked_tasks
 from aiopark._os import default_backend
+from aiopark._watch import waiter_threads, watched_words, watcher
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -12,9 +13,9 @@ class Statistics:
 
     Attributes:
         backend: what threads wait with: "futex", "waitaddress", "ulock" or "portable".
-        watcher: who waits in the kernel for tasks; None, since this release watches no words.
+        watcher: what waits in the kernel for tasks that park on a word: "uring" or "threads".
         parked_tasks: tasks that sleep in `Parker.park*`, over all loops.
-        watched_words: words that the kernel watches for tasks.
+        watched_words: words that are watched right now, or whose watch thread rests.
         waiter_threads: threads that wait on behalf of tasks.
 
     Example:
@@ -24,7 +25,7 @@ class Statistics:
     """
 
     backend: str
-    watcher: str | None
+    watcher: str
     parked_tasks: int
     watched_words: int
     waiter_threads: int
@@ -39,8 +40,8 @@ def statistics() -> Statistics:
         The figures; they need not be of one instant.
 
     Raises:
-        ValueError: AIOPARK_BACKEND names no backend.
-        UnsupportedError: AIOPARK_BACKEND forces a backend that does not work here.
+        ValueError: AIOPARK_BACKEND or AIOPARK_WATCHER names none that there is.
+        UnsupportedError: AIOPARK_BACKEND or AIOPARK_WATCHER forces one that does not work here.
 
     Example:
         >>> import aiopark
@@ -49,8 +50,8 @@ def statistics() -> Statistics:
     """
     return Statistics(
         backend=default_backend().name,
-        watcher=None,
+        watcher=watcher(),
         parked_tasks=parked_tasks(),
-        watched_words=0,
-        waiter_threads=0,
+        watched_words=watched_words(),
+        waiter_threads=waiter_threads(),
     )

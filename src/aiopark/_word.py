@@ -20,20 +20,17 @@ at the same time is each kernel's own promise (on Linux by full barriers in kern
 from __future__ import annotations
 
 import ctypes
-import os
-import threading
 import time
-import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from aiopark import _fork
 from aiopark._attach import cell_at, cell_of
 from aiopark._errors import ClosedError, UnsupportedError
 from aiopark._fence import PLAIN_IS_ORDERED, full_fence
 from aiopark._os import default_backend
 from aiopark._owner import OWNER, claim
 from aiopark._unpark_handle import UnparkHandle
+from aiopark._word_slot import Closer, ParkedThread, slot_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,7 +77,7 @@ class Word:
     def __init__(self) -> None:
         cell = ctypes.c_uint32(PARKED)
         address = ctypes.addressof(cell)
-        self._attach(cell, address, shared=False, slot=_slot_at(address))
+        self._attach(cell, address, shared=False, slot=slot_at(address))
 
     def _attach(self, cell: ctypes.c_uint32, address: int, *, shared: bool, slot: dict[str, Any]) -> None:
         backend = default_backend()
@@ -129,7 +126,7 @@ class Word:
         """
         word = cls.__new__(cls)
         cell, address = cell_of(buffer, offset)
-        word._attach(cell, address, shared=shared, slot=_slot_at(address))
+        word._attach(cell, address, shared=shared, slot=slot_at(address))
         return word
 
     @classmethod
@@ -160,7 +157,7 @@ class Word:
             0
         """
         word = cls.__new__(cls)
-        word._attach(cell_at(address, owner), address, shared=shared, slot=_slot_at(address))
+        word._attach(cell_at(address, owner), address, shared=shared, slot=slot_at(address))
         return word
 
     def __repr__(self) -> str:
@@ -267,7 +264,7 @@ class Word:
         May be called from any thread. Does not block.
 
         Raises:
-            RuntimeError: somebody is parked on the word; unpark it first.
+            RuntimeError: a thread is parked on the word (unpark it first), or a Parker has it (close it first).
 
         Example:
             >>> import aiopark
@@ -278,8 +275,8 @@ class Word:
                 ...
             aiopark.ClosedError: the word was closed: make a new one
         """
-        closer = _Closer()
-        while True:
+        closer: Closer | None = Closer(self)
+        while closer is not None:
             try:
                 # Holding the slot keeps parks out until the cell is gone; they find it gone after that.
                 claim(self._slot, closer, "Word")
@@ -287,11 +284,16 @@ class Word:
             except RuntimeError:
                 if self._cell is None:
                     return  # another thread has closed it
-                if not isinstance(self._slot.get(OWNER), _Closer | None):
+                owner = self._slot.get(OWNER)
+                if isinstance(owner, Closer | None):
+                    time.sleep(0)  # another thread is closing this word, or one at the same address
+                elif owner.through(self):
                     raise
-                time.sleep(0)  # another thread is closing this word, or one at the same address
+                else:
+                    closer = None  # that one parks on the same address, by a word of its own
         cell, self._cell = self._cell, None
-        del self._slot[OWNER]
+        if closer is not None:
+            del self._slot[OWNER]
         del cell  # last: a finalizer of what it keeps alive may use words too
 
     def _store(self, value: int) -> ctypes.c_uint32:
@@ -311,7 +313,7 @@ class Word:
 
     def _park(self, deadline: float | None) -> bool:
         """Sleep until there is a permit, and take it, or until time.monotonic() reaches the deadline: ThreadParker."""
-        slot, owner = self._slot, _ParkedThread()
+        slot, owner = self._slot, ParkedThread(self)
         claim(slot, owner, "ThreadParker")
         # CPython runs signal handlers after calls and where loops go round, and one may raise (Ctrl-C): no loop here,
         # since CPython 3.12 and 3.13 leave a `while` without the `finally` around it while it jumps back; and a
@@ -325,6 +327,19 @@ class Word:
             except KeyError:
                 pass  # a child that was forked inside of this park goes on in it, and was taken for gone
 
+    def _take_now(self) -> bool:
+        """Take the permit if there is one. Owner only: the Parker, which never waits here."""
+        cell = self._cell
+        return cell is not None and _take_from(cell)
+
+    def _wait(self, seen: int) -> None:
+        """Block while the cell holds what was seen there; every return means "look again". For watches."""
+        self._backend.wait(self.address, seen, shared=self.shared)
+
+    def _wake_all(self) -> None:
+        """Have everybody who waits on the cell look again. For watches."""
+        self._backend.wake_all(self.address, shared=self.shared)
+
     def _take(self, deadline: float | None) -> bool:
         """Do what _park says. Owner only."""
         cell = self._cell  # the local name keeps the memory while the kernel looks at it
@@ -332,63 +347,28 @@ class Word:
             raise _closed()
         # The permit first, the clock second: in a tie the unpark wins. What comes between the look and the sleep is
         # seen by the kernel, which compares the cell again.
-        while cell.value != PERMIT:  # Pairs with: the release that stored 0.
+        while not _take_from(cell):
             if deadline is not None and time.monotonic() >= deadline:
                 return False
             self._sleep(deadline)
-        cell.value = PARKED
-        try:
-            full_fence()  # the owner's fence, see above: nothing is read before the 1 is visible
-        except BaseException:  # a signal handler that raises: the permit is not taken
-            cell.value = PERMIT
-            raise
         return True
 
 
-class _ParkedThread:
-    """What stands in the owner slot during a park."""
-
-    __slots__ = ("_epoch",)
-
-    def __init__(self) -> None:
-        self._epoch = _fork.epoch
-
-    def gone(self) -> bool:
-        return self._epoch != _fork.epoch  # it is a thread of the parent
-
-
-class _Slot(dict[str, Any]):
-    """The owner slot of an address, which all words attached there share."""
-
-    __slots__ = ("__weakref__",)
-
-
-_slots: Final[weakref.WeakValueDictionary[int, _Slot]] = weakref.WeakValueDictionary()
-_attaching = threading.RLock()  # over _slots, whose setdefault is not atomic; nothing else is called under it
-
-
-def _slot_at(address: int) -> _Slot:
-    with _attaching:
-        return _slots.setdefault(address, _Slot())
-
-
-def _after_fork_in_child() -> None:
-    global _attaching  # noqa: PLW0603  # a thread of the parent may have held it
-    _attaching = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+def _take_from(cell: ctypes.c_uint32) -> bool:
+    """Take the permit if there is one. Whoever calls it returns at once if so: no call of C may come in between."""
+    if cell.value != PERMIT:  # Pairs with: the release that stored 0.
+        return False
+    cell.value = PARKED
+    try:
+        full_fence()  # the owner's fence, see above: nothing is read before the 1 is visible
+    except BaseException:  # a signal handler that raises: the permit is not taken
+        cell.value = PERMIT
+        raise
+    return True
 
 
 def _closed() -> ClosedError:
     return ClosedError("the word was closed: make a new one")
-
-
-class _Closer(_ParkedThread):
-    """What stands there for the moment in which a thread closes the word."""
-
-    __slots__ = ()
 
 
 def _wake_and_keep(wake: Callable[[], object], cell: object) -> None:  # noqa: ARG001  # the cell stays alive with it

@@ -18,9 +18,10 @@ import threading
 import types
 import weakref
 from asyncio import _get_running_loop
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from aiopark._loops._doorbell import hang
+from aiopark._loops._doorbell import EventfdDoorbell, hang
 from aiopark._loops._mailbox import Mailbox, mailboxes
 
 if TYPE_CHECKING:
@@ -147,13 +148,14 @@ class AsyncioWaiter:
 class AsyncioBridge(Mailbox):
     """The mailbox of one asyncio loop, which keeps it alive through the doorbell at its door."""
 
-    __slots__ = ("_context", "_doorbell", "loop")
+    __slots__ = ("_context", "_doorbell", "_source", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
         self.loop: Final = loop
         self._context = contextvars.Context()
         self._doorbell = hang(loop, self.drain)
+        self._source: Callable[[], Any] = _nothing
         self._publish()
 
     def time(self) -> float:
@@ -168,6 +170,17 @@ class AsyncioBridge(Mailbox):
 
     def gone(self) -> bool:
         return self.ghost or self.loop.is_closed()
+
+    def source(self, make: Callable[[int], Any]) -> Any:
+        """See `Loop.source`. The kernel rings the loop's doorbell, which owns the source."""
+        source = self._source()
+        if source is None and self._doorbell is not None:
+            doorbell = self._doorbell()
+            if isinstance(doorbell, EventfdDoorbell):
+                source = make(doorbell.fileno())
+                doorbell.replace(partial(self.collect, source.collect))
+                self._source = weakref.ref(source)
+        return source
 
     def _ring(self) -> bool:
         loop = self.loop
@@ -187,6 +200,10 @@ class AsyncioBridge(Mailbox):
                 if not loop.is_closed():  # asking before the call would be a race
                     raise
         return True
+
+
+def _nothing() -> None:
+    return None
 
 
 class _ThisThread(threading.local):

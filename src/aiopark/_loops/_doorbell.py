@@ -55,6 +55,10 @@ class EventfdDoorbell:
         if sys.platform == "linux" and fileno >= 0:
             os.eventfd_write(fileno, 1)
 
+    def replace(self, answer: Callable[[], object]) -> None:
+        """Answer with something else from now on. What it holds lives as long as the doorbell."""
+        self._answer = answer
+
     def answer(self) -> None:
         """Take the rings back, then let the posts be looked at. On the loop's thread."""
         try:

@@ -25,7 +25,10 @@ from __future__ import annotations
 import os
 import weakref
 from collections import deque
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Sleeper(Protocol):
@@ -105,6 +108,16 @@ class Mailbox:
                     box.popleft()
         except BaseException:
             self._ring()  # a task let KeyboardInterrupt or SystemExit out: the others are not lost
+            raise
+
+    def collect(self, gather: Callable[[], object]) -> None:
+        """Let `gather` post, then drain: its posts need no ring. On the loop's thread, called by the loop."""
+        try:
+            self._rung = self._drains  # a ring is under way: the drain below
+            gather()
+            self.drain()
+        except BaseException:
+            self._ring()  # the drain may not have begun
             raise
 
 

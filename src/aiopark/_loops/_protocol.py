@@ -1,7 +1,7 @@
 """What a Parker needs from an event loop."""
 
-from collections.abc import Awaitable
-from typing import Protocol
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
 
 
 class Waiter(Protocol):
@@ -27,6 +27,18 @@ class Waiter(Protocol):
         ...
 
 
+class Source(Protocol):
+    """Something that the kernel tells a loop of, by writing to an eventfd."""
+
+    def collect(self) -> None:
+        """Post what happened (`Waiter.wake`). On the loop's thread, soon after each write to the eventfd."""
+        ...
+
+    def close(self) -> None:
+        """Stop. On any thread; called by the loop if it can, else by the collector."""
+        ...
+
+
 class Loop(Protocol):
     """The running event loop, as one task sees it."""
 
@@ -40,4 +52,17 @@ class Loop(Protocol):
 
     def waiter(self) -> Waiter:
         """Make the waiter for one sleep of the running task."""
+        ...
+
+    def source(self, make: Callable[[int], Any]) -> Any:
+        """Give the loop's one `Source`, made at the first call. On the loop's thread.
+
+        The loop owns it, as it owns its doorbell: it ends with the loop, whoever is parked there.
+
+        Args:
+            make: gives the source; gets the descriptor of the eventfd. Always the same function.
+
+        Returns:
+            What `make` gave, or None: this loop cannot watch an eventfd.
+        """
         ...

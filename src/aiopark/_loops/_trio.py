@@ -7,7 +7,10 @@ throws the coroutine of a run that crashed away (the collector, on any thread) w
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+import os
+import sys
+import weakref
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
@@ -15,6 +18,8 @@ from aiopark._loops._mailbox import Mailbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from aiopark._loops._protocol import Source
 
 
 class TrioWaiter:
@@ -75,7 +80,7 @@ class TrioWaiter:
 class TrioBridge(Mailbox):
     """The mailbox of one `trio.run`, which keeps it alive in a RunVar."""
 
-    __slots__ = ("_token",)
+    __slots__ = ("_source", "_token")
 
     time = staticmethod(trio.current_time)
     checkpoint = staticmethod(trio.lowlevel.checkpoint)
@@ -83,10 +88,36 @@ class TrioBridge(Mailbox):
     def __init__(self) -> None:
         super().__init__()
         self._token = trio.lowlevel.current_trio_token()
+        self._source: Callable[[], Any] = _nothing
         self._publish()
 
     def waiter(self) -> TrioWaiter:
         return TrioWaiter(self)
+
+    def source(self, make: Callable[[int], Any]) -> Any:
+        """See `Loop.source`. A system task owns it, and ends with the run."""
+        source = self._source()
+        if source is None and sys.platform == "linux":
+            eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            try:
+                source = make(eventfd)
+                trio.lowlevel.spawn_system_task(self._listen, eventfd, source)
+            except BaseException:
+                os.close(eventfd)
+                raise
+            self._source = weakref.ref(source)
+        return source
+
+    async def _listen(self, eventfd: int, source: Source) -> None:
+        try:
+            while True:
+                await trio.lowlevel.wait_readable(eventfd)
+                if sys.platform == "linux":
+                    os.eventfd_read(eventfd)
+                self.collect(source.collect)
+        finally:
+            source.close()
+            os.close(eventfd)
 
     def _ring(self) -> bool:
         self._run_soon(self.drain)

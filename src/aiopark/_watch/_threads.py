@@ -1,0 +1,152 @@
+"""A thread of its own waits for each watched word: where the kernel offers nothing better.
+
+Who writes what:
+  _armed    True by the owner of the word (`arm`), False by the thread, before it hints.
+  _again    a word of the watch itself: the owner deposits a permit (`arm`), the thread takes it.
+  closing   True by whoever closes or collects the watch.
+  failure   by the thread, before its last hint.
+
+The thread: park on `_again`; then sleep as long as the word holds no permit; `_armed = False`; hint; and from the
+start. The owner: stand where a hint finds it; look at the word; unless `_armed`, set it and unpark `_again`; sleep.
+
+  The owner finds `_armed` False: the thread will look at the word after that, and no hint is missed.
+  The owner finds it True: the thread has yet to set it False, and hints after that, when the owner stands there.
+  Whether the word changes before, between or after does not matter: the thread sleeps on what it saw last, so the
+  kernel compares, and a permit stays until the owner takes it. A thread that slept on a word with a permit until it
+  changes could sleep through "taken, deposited again": that is why it waits for `_again` and not for the word.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from aiopark import _fork
+from aiopark._fence import full_fence
+from aiopark._thread_parker import ThreadParker
+from aiopark._word import PERMIT, Word
+
+if TYPE_CHECKING:
+    from aiopark._watch._protocol import Hint, SourceOf
+
+# Bytes. A watch thread calls one wait and one hint; but a finalizer of anybody's may run there, so not the least.
+STACK: Final = 512 * 1024
+# Seconds until a thread that should end is asked again.
+PATIENCE: Final = 0.001
+_stack = threading.RLock()  # over threading.stack_size, which is the process'
+
+# Every watch thread that runs in this process. `add` and `discard` of a set are atomic.
+running: Final[set[WatchThread]] = set()
+
+
+class WatchThread:
+    """The thread, and what it shares with the watch. It refers to neither the watch nor the Parker."""
+
+    def __init__(self, word: Word, hint: Hint) -> None:
+        self.epoch: Final = _fork.epoch
+        self.closing = False
+        self.failure: BaseException | None = None
+        self._word: Final = word
+        self._hint: Final = hint
+        self._again: Final = ThreadParker()
+        self._armed = False
+        self.thread: Final = threading.Thread(target=self._run, name=f"aiopark-watch-{word.address:#x}", daemon=True)
+        with _stack:
+            before = threading.stack_size(STACK)
+            try:
+                self.thread.start()
+            finally:
+                threading.stack_size(before)
+
+    def arm(self) -> None:
+        full_fence()  # Pairs with: the fence in _run. The caller's place in the slot is visible before this look.
+        if not self._armed:
+            self._armed = True
+            self._again.unpark()
+
+    def stop(self) -> bool:
+        """Ask the thread to end. False: it may have been on its way to sleep, and have missed it; ask again."""
+        self.closing = True
+        self._again.unpark()
+        self._word._wake_all()
+        return not self.thread.is_alive()
+
+    def _run(self) -> None:
+        running.add(self)
+        word = self._word
+        memory = word._cell  # held until the kernel is done with it
+        try:
+            while True:
+                self._again.park()
+                if self.closing:
+                    break
+                while (value := word.load()) != PERMIT and not self.closing:
+                    word._wait(value)
+                self._armed = False
+                full_fence()  # Pairs with: the fence in arm.
+                self._hint()
+        except BaseException as error:
+            self.failure = error
+            self._hint()
+        finally:
+            running.discard(self)
+            del memory
+
+
+class ThreadWatch:
+    """See `Watch`."""
+
+    name: ClassVar[str] = "threads"
+
+    __slots__ = ("__weakref__", "_hint", "_thread", "_word")
+
+    def __init__(self, word: Word, hint: Hint) -> None:
+        self._thread: WatchThread | None = None
+        self._word: Final = word
+        self._hint: Final = hint
+
+    def arm(self, seen: int, source_of: SourceOf) -> None:  # noqa: ARG002  # the thread looks itself
+        """See `Watch.arm`. Starts the thread at the first call, and in a child of a fork."""
+        thread = self._thread
+        if thread is None or thread.epoch != _fork.epoch:
+            thread = self._thread = WatchThread(self._word, self._hint)
+        if thread.failure is not None:
+            raise thread.failure
+        thread.arm()
+
+    def close(self) -> None:
+        """See `Watch.close`."""
+        thread = self._let_go()
+        if thread is not None and thread.thread is not threading.current_thread():
+            while not thread.stop():
+                thread.thread.join(PATIENCE)
+
+    def __del__(self) -> None:
+        thread = self._let_go()
+        # A finalizer may not wait, so another thread asks again. Not by threading.Thread, whose lock may be held by
+        # what this finalizer interrupts.
+        if thread is not None and not thread.stop() and not sys.is_finalizing():
+            _thread.start_new_thread(_stop, (thread,))
+
+    def _let_go(self) -> WatchThread | None:
+        thread, self._thread = self._thread, None
+        return None if thread is None or thread.epoch != _fork.epoch else thread
+
+
+def _stop(thread: WatchThread) -> None:
+    while not thread.stop():
+        time.sleep(PATIENCE)
+
+
+def _after_fork_in_child() -> None:
+    global _stack  # noqa: PLW0603  # a thread of the parent may have held it
+    _stack = threading.RLock()
+    running.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
