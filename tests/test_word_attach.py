@@ -125,9 +125,20 @@ def test_two_words_at_one_address_have_one_owner():
         block_until(lambda: OWNER in first._slot)
         with pytest.raises(RuntimeError, match="already parked"):
             ThreadParker(second).park()
-        with pytest.raises(RuntimeError):
-            second.close()
+        with pytest.raises(RuntimeError, match="already parked"):
+            first.close()
         second.unpark()
+
+
+def test_a_second_word_closes_while_somebody_parks_through_the_first():
+    """Each holds the memory for itself: an unparker comes and goes."""
+    native = ctypes.c_uint32(1)
+    first, second = (Word.from_address(ctypes.addressof(native), owner=native) for _ in range(2))
+    with in_thread(ThreadParker(first).park):
+        block_until(lambda: OWNER in first._slot)
+        second.close()
+        assert second._cell is None
+        first.unpark()
 
 
 def test_a_private_word_and_one_attached_to_its_address_have_one_owner():

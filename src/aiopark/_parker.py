@@ -371,4 +371,6 @@ def _hint(reference: weakref.ref[Parker]) -> None:
     """Have the Parker look at its word. What watches the word calls this, and does not keep the Parker alive."""
     parker = reference()
     if parker is not None:
-        parker._wake()
+        waiter = parker._cell.get(OWNER)
+        if waiter is not None:
+            waiter.wake()

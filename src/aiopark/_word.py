@@ -72,12 +72,13 @@ class Word:
     address: int
     shared: bool
 
-    __slots__ = ("__weakref__", "_backend", "_cell", "_sleep", "_slot", "_wake", "address", "shared")
+    __slots__ = ("__weakref__", "_backend", "_cell", "_owns_memory", "_sleep", "_slot", "_wake", "address", "shared")
 
     def __init__(self) -> None:
         cell = ctypes.c_uint32(PARKED)
         address = ctypes.addressof(cell)
         self._attach(cell, address, shared=False, slot=slot_at(address))
+        self._owns_memory = True
 
     def _attach(self, cell: ctypes.c_uint32, address: int, *, shared: bool, slot: dict[str, Any]) -> None:
         backend = default_backend()
@@ -94,6 +95,7 @@ class Word:
         self._sleep = partial(backend.wait, address, PARKED, shared=shared)
         self._wake = partial(backend.wake_one, address, shared=shared)
         self._slot = slot  # the owner that parks, see _owner
+        self._owns_memory = False
 
     @classmethod
     def from_buffer(cls, buffer: Buffer, offset: int = 0, *, shared: bool = True) -> Word:
@@ -287,10 +289,10 @@ class Word:
                 owner = self._slot.get(OWNER)
                 if isinstance(owner, Closer | None):
                     time.sleep(0)  # another thread is closing this word, or one at the same address
-                elif owner.through(self):
+                elif self._owns_memory or owner.through(self):
                     raise
                 else:
-                    closer = None  # that one parks on the same address, by a word of its own
+                    closer = None  # that one parks through another word at this address, which holds the memory
         cell, self._cell = self._cell, None
         if closer is not None:
             del self._slot[OWNER]

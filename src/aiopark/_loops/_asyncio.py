@@ -178,7 +178,7 @@ class AsyncioBridge(Mailbox):
             doorbell = self._doorbell()
             if isinstance(doorbell, EventfdDoorbell):
                 source = make(doorbell.fileno())
-                doorbell.replace(partial(self.collect, source.collect))
+                doorbell.replace(partial(self.collect, source))
                 self._source = weakref.ref(source)
         return source
 

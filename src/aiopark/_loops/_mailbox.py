@@ -28,7 +28,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from aiopark._loops._protocol import Source
 
 
 class Sleeper(Protocol):
@@ -110,12 +110,13 @@ class Mailbox:
             self._ring()  # a task let KeyboardInterrupt or SystemExit out: the others are not lost
             raise
 
-    def collect(self, gather: Callable[[], object]) -> None:
-        """Let `gather` post, then drain: its posts need no ring. On the loop's thread, called by the loop."""
+    def collect(self, source: Source) -> None:
+        """Let the source post, and drain: its posts need no ring. On the loop's thread, called by the loop."""
         try:
             self._rung = self._drains  # a ring is under way: the drain below
-            gather()
+            source.collect()
             self.drain()
+            source.settle()
         except BaseException:
             self._ring()  # the drain may not have begun
             raise

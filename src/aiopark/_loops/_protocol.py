@@ -34,6 +34,10 @@ class Source(Protocol):
         """Post what happened (`Waiter.wake`). On the loop's thread, soon after each write to the eventfd."""
         ...
 
+    def settle(self) -> None:
+        """Do what may wait until those who were posted to have run."""
+        ...
+
     def close(self) -> None:
         """Stop. On any thread; called by the loop if it can, else by the collector."""
         ...

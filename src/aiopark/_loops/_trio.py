@@ -114,7 +114,7 @@ class TrioBridge(Mailbox):
                 await trio.lowlevel.wait_readable(eventfd)
                 if sys.platform == "linux":
                     os.eventfd_read(eventfd)
-                self.collect(source.collect)
+                self.collect(source)
         finally:
             source.close()
             os.close(eventfd)

@@ -35,7 +35,7 @@ from aiopark._os._io_uring_calls import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _CQSIZE: Final = 1 << 3
 _CLAMP: Final = 1 << 4  # fewer entries rather than EINVAL
@@ -44,13 +44,14 @@ _SINGLE_ISSUER: Final = 1 << 12  # Linux 6.0
 _DEFER_TASKRUN: Final = 1 << 13  # Linux 6.1
 _NO_SQARRAY: Final = 1 << 16  # Linux 6.6
 _FLAGS: Final = _CQSIZE | _CLAMP | _TASKRUN_FLAG | _SINGLE_ISSUER | _DEFER_TASKRUN | _NO_SQARRAY
-_SUBMISSIONS: Final = 8  # each is submitted at once, so one would do
+_SUBMISSIONS: Final = 64
 _COMPLETIONS: Final = 1024  # what comes beyond that the kernel keeps (FEAT_NODROP) until the queue is emptied
 _SINGLE_MMAP, _NODROP = 1 << 0, 1 << 1  # features
 _OFF_SQES: Final = 0x10000000
 _GETEVENTS: Final = 1
 _REGISTER_EVENTFD: Final = 4
 _CQ_OVERFLOW, _TASKRUN = 1 << 1, 1 << 2  # SQ flags
+_EVENTFD_DISABLED: Final = 1  # CQ flag
 
 _FUTEX_WAIT: Final = 51  # IORING_OP_FUTEX_WAIT, Linux 6.7
 _FUTEX2_SIZE_U32, _FUTEX2_PRIVATE = 2, 128
@@ -79,7 +80,7 @@ class _Parameters(ctypes.Structure):
         ("wq_fd", ctypes.c_uint32),
         ("reserved", ctypes.c_uint32 * 3),
         ("sq_off", ctypes.c_uint32 * 10),  # head, tail, mask, entries, flags, dropped, array
-        ("cq_off", ctypes.c_uint32 * 10),  # head, tail, mask, entries, overflow, cqes
+        ("cq_off", ctypes.c_uint32 * 10),  # head, tail, mask, entries, overflow, cqes, flags
     )
 
 
@@ -88,17 +89,20 @@ class Ring:
 
     Args:
         eventfd: written to by the kernel when there are completions to ask for.
+        fence: a full memory fence.
 
     Raises:
         OSError: a call failed; the message names it.
     """
 
     __slots__ = (
-        "__weakref__", "_ask", "_base", "_cq_head", "_cq_mask", "_cq_tail", "_cqes", "_epoch", "_fileno", "_size",
-        "_sq_flags", "_sq_head", "_sq_mask", "_sq_tail", "_sqes", "_sqes_base", "_sqes_size", "_submit",
+        "__weakref__", "_ask", "_base", "_count", "_cq_flags", "_cq_head", "_cq_mask", "_cq_tail", "_cqes", "_epoch",
+        "_fence", "_fileno", "_size", "_sq_flags", "_sq_head", "_sq_mask", "_sq_tail", "_sqes", "_sqes_base",
+        "_sqes_size", "_submit",
     )  # fmt: skip
 
-    def __init__(self, eventfd: int) -> None:
+    def __init__(self, eventfd: int, fence: Callable[[], object]) -> None:
+        self._fence: Final = fence
         self._fileno = -1
         self._base = self._sqes_base = self._size = self._sqes_size = 0
         self._epoch: Final = _fork.epoch
@@ -114,12 +118,12 @@ class Ring:
         self._sqes: Final = (ctypes.c_char * self._sqes_size).from_address(self._sqes_base)
         self._cqes: Final = (ctypes.c_char * (self._size - cq[5])).from_address(self._base + cq[5])
         self._sq_head, self._sq_tail, sq_mask, _, self._sq_flags, *_ = (self._number(offset) for offset in sq)
-        self._cq_head, self._cq_tail, cq_mask, *_ = (self._number(offset) for offset in cq)
+        self._cq_head, self._cq_tail, cq_mask, _, _, _, self._cq_flags, *_ = (self._number(offset) for offset in cq)
         self._sq_mask: Final = sq_mask.value
         self._cq_mask: Final = cq_mask.value
         # Converted once, as in Futex.
-        fileno, zero = ctypes.c_long(self._fileno), ctypes.c_long(0)
-        self._submit: Final = (ctypes.c_long(ENTER), fileno, ctypes.c_long(1), zero, zero, zero, zero)
+        fileno, zero, self._count = ctypes.c_long(self._fileno), ctypes.c_long(0), ctypes.c_long(0)
+        self._submit: Final = (ctypes.c_long(ENTER), fileno, self._count, zero, zero, zero, zero)
         self._ask: Final = (ctypes.c_long(ENTER), fileno, zero, zero, ctypes.c_long(_GETEVENTS), zero, zero)
         number = ctypes.c_int(eventfd)
         call = "io_uring_register(IORING_REGISTER_EVENTFD)"
@@ -149,28 +153,48 @@ class Ring:
                     if base:
                         unmap_ring(base, size)
 
-    def wait(self, address: int, expected: int, user_data: int, *, shared: bool) -> None:
-        """Submit one wait: it completes at once if the word does not hold `expected`, and else when it is woken.
+    def prepare(self, address: int, expected: int, user_data: int, *, shared: bool) -> bool:
+        """Queue one wait: it completes at once if the word does not hold `expected`, and else when it is woken.
 
-        Raises:
-            ForeignThreadError: this is not the ring's thread.
-            BlockingIOError: the kernel wants completions to be taken first (EBUSY, EAGAIN).
-            OSError: the call failed otherwise. In none of these cases is anything submitted.
+        Returns:
+            Whether there was room; `submit` makes some.
         """
         tail = self._sq_tail.value
+        if (tail - self._sq_head.value) & _U32 > self._sq_mask:
+            return False
         futex_flags = _FUTEX2_SIZE_U32 if shared else _FUTEX2_SIZE_U32 | _FUTEX2_PRIVATE
         _SQE.pack_into(
             self._sqes, _SQE.size * (tail & self._sq_mask),
             _FUTEX_WAIT, 0, 0, futex_flags, expected, address, 0, 0, user_data, 0, 0, 0, _U32, 0,  # mask: any wake
         )  # fmt: skip
-        try:
-            self._sq_tail.value = (tail + 1) & _U32
+        self._sq_tail.value = (tail + 1) & _U32
+        return True
+
+    def submit(self) -> None:
+        """Hand over what is queued.
+
+        Raises:
+            ForeignThreadError: this is not the ring's thread.
+            BlockingIOError: the kernel wants completions to be taken first.
+            OSError: the call failed otherwise. In none of these cases is anything submitted.
+        """
+        while count := (self._sq_tail.value - self._sq_head.value) & _U32:
+            self._count.value = count
             self._enter(self._submit)
-        except BaseException:
-            # The kernel did not want it, or a signal handler that raises came before the call.
-            if self._sq_head.value == tail:
-                self._sq_tail.value = tail
-            raise
+
+    def mark(self) -> int:
+        """Give the end of the queue, for `take_back`."""
+        return self._sq_tail.value
+
+    def take_back(self, mark: int) -> None:
+        """Forget what was queued after the mark and is not submitted."""
+        head, tail = self._sq_head.value, self._sq_tail.value
+        if (tail - mark) & _U32 <= (tail - head) & _U32:
+            self._sq_tail.value = mark
+
+    def has_more(self) -> bool:
+        """Tell whether the kernel has something to ask for. From any thread."""
+        return bool(self._sq_flags.value & (_TASKRUN | _CQ_OVERFLOW))
 
     def completions(self) -> Iterator[tuple[int, int]]:
         """Ask for what happened, and give the user_data and result of each, until there is no more.
@@ -186,9 +210,15 @@ class Ring:
                 user_data, result, _ = _CQE.unpack_from(self._cqes, _CQE.size * (head & self._cq_mask))
                 yield user_data, result
                 self._cq_head.value = (head + 1) & _U32
-            if not self._sq_flags.value & (_TASKRUN | _CQ_OVERFLOW):
+            if not self.has_more():
                 return
-            self._enter(self._ask)  # gives some 20 at a time
+            # What we ask for ourselves need not ring: that would cost the loop a pass.
+            self._cq_flags.value = _EVENTFD_DISABLED
+            try:
+                self._enter(self._ask)  # gives some 20 at a time
+            finally:
+                self._cq_flags.value = 0
+                self._fence()  # what did not ring meanwhile shows in the next look; the kernel marks, then looks here
 
     def _enter(self, arguments: tuple[ctypes.c_long, ...]) -> None:
         if raw(*arguments) != -1:
@@ -210,12 +240,13 @@ def refusal() -> str | None:
         return f"io_uring is Linux' own, and this is {sys.platform}"
     eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
     try:
-        ring = Ring(eventfd)
+        ring = Ring(eventfd, int)
         try:
             # Two that end at once: the word holds something else.
             other = ctypes.c_uint32(0)
             for user_data, shared in enumerate((False, True)):
-                ring.wait(ctypes.addressof(other), 1, user_data, shared=shared)
+                ring.prepare(ctypes.addressof(other), 1, user_data, shared=shared)
+            ring.submit()
             results = [result for _, result in ring.completions()]
         finally:
             ring.close()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from aiopark import _fork
 from aiopark._errors import UnsupportedError
 from aiopark._os import Futex, _io_uring, default_backend
-from aiopark._watch import _threads, _uring
+from aiopark._watch import _loop_ring, _threads
 from aiopark._watch._protocol import Hint, SourceOf, Watch
 from aiopark._watch._threads import ThreadWatch
 from aiopark._watch._uring import RingWatch
@@ -83,7 +83,7 @@ def refused_watchers() -> dict[str, str]:
 
 def watched_words() -> int:
     """Count the words that are watched, over all loops of this process."""
-    alive = (reference() for reference in _uring.rings.copy())
+    alive = (reference() for reference in _loop_ring.rings.copy())
     return waiter_threads() + sum(len(ring) for ring in alive if ring is not None)
 
 
