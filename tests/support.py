@@ -15,6 +15,7 @@ import anyio
 
 from aiopark._os import Futex, Portable, Ulock, WaitAddress
 from aiopark._owner import OWNER
+from aiopark._watch import RingWatch, ThreadWatch, refused_watchers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 # The backends that work here.
 REAL_BACKENDS = {kind.name: kind for kind in (Futex, WaitAddress, Ulock, Portable) if kind.refusal() is None}
+
+# The watchers that work here.
+WATCHERS = {kind.name: kind for kind in (RingWatch, ThreadWatch) if kind.name not in refused_watchers()}
 
 PATIENCE = 30.0  # seconds until a condition counts as never
 

@@ -131,11 +131,6 @@ def test_outside_of_a_loop_it_says_what_to_use():
     assert not is_parked(parker)
 
 
-def test_a_word_is_refused_at_construction():
-    with pytest.raises(aiopark.UnsupportedError, match="ThreadParker"):
-        aiopark.Parker(aiopark.Word())
-
-
 def test_timed_out_tells_whether_a_permit_came_late(world):
     parker = aiopark.Parker()
     assert world.run(parker.park_timeout, 0) is False
