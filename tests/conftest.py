@@ -3,18 +3,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from support import PLAIN_WORLDS, REAL_BACKENDS, WORLDS, World
+from support import PLAIN_WORLDS, REAL_BACKENDS, WORLDS, World, runnable
 
 from aiopark import _word
 
 if TYPE_CHECKING:
     from aiopark._os import Backend
-
-
-def runnable(world: World) -> World:
-    if world.refusal:
-        pytest.skip(world.refusal)
-    return world
 
 
 @pytest.fixture(params=WORLDS, ids=lambda world: world.name)

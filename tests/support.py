@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import pytest
 
 from aiopark._os import Futex, Portable, Ulock, WaitAddress
 from aiopark._owner import OWNER
@@ -30,6 +31,7 @@ PATIENCE = 30.0  # seconds until a condition counts as never
 
 # Wine is a re-implementation of Windows; what is its own fault, and not Windows' behaviour, is told apart by this.
 UNDER_WINE = sys.platform == "win32" and hasattr(ctypes.WinDLL("ntdll"), "wine_get_version")
+NO_TRIO = "trio does not start under Wine, which has no SIO_BASE_HANDLE"
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class World:
     @property
     def refusal(self) -> str:
         """Why it cannot run here; empty if it can."""
-        return "trio does not start under Wine, which has no SIO_BASE_HANDLE" * (self.backend == "trio" and UNDER_WINE)
+        return NO_TRIO if self.backend == "trio" and UNDER_WINE else ""
 
     def new_event_loop(self) -> asyncio.AbstractEventLoop:
         assert self.backend == "asyncio"
@@ -74,6 +76,13 @@ PLAIN_WORLDS = [ASYNCIO, *OTHERS, TRIO]
 WORLDS = [*PLAIN_WORLDS, World("asyncio-debug", debug=True)]
 if sys.version_info >= (3, 12):
     WORLDS.append(World("asyncio-eager", eager=True))
+
+
+def runnable(world: World) -> World:
+    """Give the world, or skip the test and say why it cannot run here."""
+    if world.refusal:
+        pytest.skip(world.refusal)
+    return world
 
 
 def is_parked(parker: aiopark.Parker) -> bool:

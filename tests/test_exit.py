@@ -24,6 +24,8 @@ for thread_parker in thread_parkers:
 until(lambda: all(OWNER in one.word._slot for one in thread_parkers))
 """
 
+UVLOOP = "winloop" if sys.platform == "win32" else "uvloop"
+
 CASES = {
     "threads parked": "",
     "a daemon thread runs a loop with parked tasks": """
@@ -66,8 +68,8 @@ CASES = {
         asyncio.run(main())
         last = Last()
     """,
-    "uvloop": """
-        import uvloop
+    UVLOOP: f"""
+        import {UVLOOP} as uvloop
         async def main():
             tasks = [asyncio.create_task(parker.park()) for parker in parkers]
             await parkers[0].park_timeout(0) if False else await asyncio.sleep(0.001)
@@ -88,8 +90,8 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_exit(case):
-    if case in {"uvloop", "trio"}:
-        pytest.importorskip(case)
+    if case in {UVLOOP, "trio"}:
+        pytest.importorskip(case, reason=NO_TRIO if case == "trio" and UNDER_WINE else None)
     code = PREAMBLE + textwrap.dedent(CASES[case])
     run = subprocess.run(
         [sys.executable, "-X", "dev", "-c", code], capture_output=True, text=True, timeout=60, check=False
