@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import statistics
+import sys
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -11,6 +13,9 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+# The event loop built on libuv: winloop is uvloop for Windows.
+LIBUV = importlib.import_module("winloop" if sys.platform == "win32" else "uvloop")
 
 # A cell of a result: seconds per operation of each contestant, round by round. The first is the reference.
 Rounds = dict[str, list[float]]

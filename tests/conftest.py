@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from support import PLAIN_WORLDS, REAL_BACKENDS, WATCHERS, WORLDS, World
+from support import PLAIN_WORLDS, REAL_BACKENDS, WATCHERS, WORLDS, World, runnable
 
 from aiopark import _parker, _word
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 @pytest.fixture(params=WORLDS, ids=lambda world: world.name)
 def world(request: pytest.FixtureRequest) -> World:
     """Every event loop there is."""
-    return request.param
+    return runnable(request.param)
 
 
 @pytest.fixture(params=PLAIN_WORLDS, ids=lambda world: world.name)
 def plain_world(request: pytest.FixtureRequest) -> World:
     """One of each kind of event loop."""
-    return request.param
+    return runnable(request.param)
 
 
 @pytest.fixture(params=list(REAL_BACKENDS))

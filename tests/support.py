@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import importlib
 import signal
 import sys
 import threading
@@ -12,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import pytest
 
 from aiopark._os import Futex, Portable, Ulock, WaitAddress
 from aiopark._owner import OWNER
@@ -30,6 +33,10 @@ WATCHERS = {kind.name: kind for kind in (RingWatch, ThreadWatch) if kind.name no
 
 PATIENCE = 30.0  # seconds until a condition counts as never
 
+# Wine is a re-implementation of Windows; what is its own fault, and not Windows' behaviour, is told apart by this.
+UNDER_WINE = sys.platform == "win32" and hasattr(ctypes.WinDLL("ntdll"), "wine_get_version")
+NO_TRIO = "trio does not start under Wine, which has no SIO_BASE_HANDLE"
+
 
 @dataclass(frozen=True)
 class World:
@@ -37,9 +44,20 @@ class World:
 
     name: str
     backend: str = "asyncio"
-    uvloop: bool = False
+    loop: str = ""  # the module whose new_event_loop makes it, or asyncio's class; asyncio's default if empty
     debug: bool = False
     eager: bool = False
+
+    @property
+    def refusal(self) -> str:
+        """Why it cannot run here; empty if it can."""
+        return NO_TRIO if self.backend == "trio" and UNDER_WINE else ""
+
+    def new_event_loop(self) -> asyncio.AbstractEventLoop:
+        assert self.backend == "asyncio"
+        if hasattr(asyncio, self.loop):
+            return getattr(asyncio, self.loop)()
+        return importlib.import_module(self.loop or "asyncio").new_event_loop()
 
     def run(self, main: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
         async def entry() -> Any:
@@ -47,19 +65,28 @@ class World:
                 asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
             return await main(*arguments)
 
-        options = {"use_uvloop": self.uvloop, "debug": self.debug} if self.backend == "asyncio" else {}
+        options = {"loop_factory": self.new_event_loop, "debug": self.debug} if self.backend == "asyncio" else {}
         return anyio.run(entry, backend=self.backend, backend_options=options)
 
 
-ASYNCIO = World("asyncio")
 TRIO = World("trio", backend="trio")
-UVLOOP = World("uvloop", uvloop=True)
-WORLDS = [ASYNCIO, World("asyncio-debug", debug=True), TRIO]
-if sys.platform != "win32":
-    WORLDS.append(UVLOOP)
+if sys.platform == "win32":
+    ASYNCIO = World("proactor")  # asyncio's default there
+    OTHERS = [World("selector", loop="SelectorEventLoop"), World("winloop", loop="winloop")]
+else:
+    ASYNCIO = World("asyncio")
+    OTHERS = [World("uvloop", loop="uvloop")]
+PLAIN_WORLDS = [ASYNCIO, *OTHERS, TRIO]
+WORLDS = [*PLAIN_WORLDS, World("asyncio-debug", debug=True)]
 if sys.version_info >= (3, 12):
     WORLDS.append(World("asyncio-eager", eager=True))
-PLAIN_WORLDS = [world for world in WORLDS if world.name in {"asyncio", "uvloop", "trio"}]
+
+
+def runnable(world: World) -> World:
+    """Give the world, or skip the test and say why it cannot run here."""
+    if world.refusal:
+        pytest.skip(world.refusal)
+    return world
 
 
 def is_parked(parker: aiopark.Parker) -> bool:

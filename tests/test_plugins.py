@@ -6,7 +6,7 @@ import threading
 
 import anyio
 import pytest
-from support import is_parked, until
+from support import ASYNCIO, TRIO, is_parked, runnable, until
 
 import aiopark
 
@@ -21,9 +21,9 @@ async def test_under_pytest_asyncio():
     assert await parker.park_timeout(0.001) is False
 
 
-@pytest.fixture(params=["asyncio", "trio"])
+@pytest.fixture(params=[ASYNCIO, TRIO], ids=lambda world: world.backend)
 def anyio_backend(request):
-    return request.param
+    return runnable(request.param).backend
 
 
 @pytest.mark.anyio

@@ -7,7 +7,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any, Self
@@ -94,7 +94,7 @@ def asleep(address: int) -> int:
     One that was just woken may be counted for another moment: wait for the number to fall, with `eventually`.
     """
     portable = sum(waiter.address == address for waiter in _portable._bucket(address).copy())
-    return portable + (_asleep_linux(address) if _TASKS.exists() else _asleep_elsewhere(address))
+    return portable + (_asleep_linux(address) if sys.platform == "linux" else _asleep_elsewhere(address))
 
 
 def _asleep_linux(address: int) -> int:
@@ -111,10 +111,16 @@ def _asleep_linux(address: int) -> int:
 def _asleep_elsewhere(address: int) -> int:
     """No system but Linux tells where a thread sleeps: take those whose frame stays inside a backend's wait."""
 
+    def frames(frame: FrameType | None) -> Iterator[FrameType]:
+        while frame is not None:
+            yield frame
+            frame = frame.f_back
+
     def waiting() -> dict[int, tuple[FrameType, int]]:
         return {
             thread: (frame, frame.f_lasti)
-            for thread, frame in sys._current_frames().items()
+            for thread, innermost in sys._current_frames().items()
+            for frame in frames(innermost)
             if frame.f_code.co_name == "wait"
             and f"{os.sep}_os{os.sep}" in frame.f_code.co_filename
             and frame.f_locals.get("address") == address

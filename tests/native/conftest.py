@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -16,6 +17,15 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 INCLUDE = Path(aiopark.__file__).parent / "include"
+
+
+@pytest.fixture(scope="session")
+def cross_compiled() -> Path:
+    """Give the folder of what `.ci/windows` compiled for Windows from the sources in this one."""
+    folder = os.environ.get("AIOPARK_CROSS_COMPILED")
+    if not folder:
+        pytest.skip("AIOPARK_CROSS_COMPILED names no folder with programs for Windows, see .ci/windows")
+    return Path(folder)
 
 
 @pytest.fixture(scope="session")
