@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import signal
 import sys
 import threading
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import pytest
 
 from aiopark._os import Futex, Portable, Ulock, WaitAddress
 from aiopark._owner import OWNER
@@ -27,11 +29,21 @@ REAL_BACKENDS = {kind.name: kind for kind in (Futex, WaitAddress, Ulock, Portabl
 PATIENCE = 30.0  # seconds until a condition counts as never
 
 
+def is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+def needs(package: str) -> pytest.MarkDecorator:
+    """Skip a test where an optional package is not installed."""
+    return pytest.mark.skipif(not is_installed(package), reason=f"{package} is not installed")
+
+
 @dataclass(frozen=True)
 class World:
     """An event loop that the tests run on, through anyio."""
 
     name: str
+    package: str = "asyncio"
     backend: str = "asyncio"
     uvloop: bool = False
     debug: bool = False
@@ -48,14 +60,23 @@ class World:
 
 
 ASYNCIO = World("asyncio")
-TRIO = World("trio", backend="trio")
-UVLOOP = World("uvloop", uvloop=True)
+TRIO = World("trio", package="trio", backend="trio")
+UVLOOP = World("uvloop", package="uvloop", uvloop=True)
 WORLDS = [ASYNCIO, World("asyncio-debug", debug=True), TRIO]
 if sys.platform != "win32":
     WORLDS.append(UVLOOP)
 if sys.version_info >= (3, 12):
     WORLDS.append(World("asyncio-eager", eager=True))
-PLAIN_WORLDS = [world for world in WORLDS if world.name in {"asyncio", "uvloop", "trio"}]
+PLAIN_WORLDS = [world for world in WORLDS if world.name == world.package]  # one of each kind
+
+
+def each(worlds: list[World]) -> list[Any]:
+    """Give the parameters of a test that runs on each of them; on those that are not installed it is skipped."""
+    return [pytest.param(world, id=world.name, marks=needs(world.package)) for world in worlds]
+
+
+def installed(worlds: list[World]) -> list[World]:
+    return [world for world in worlds if is_installed(world.package)]
 
 
 def is_parked(parker: aiopark.Parker) -> bool:

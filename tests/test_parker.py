@@ -11,7 +11,7 @@ import weakref
 
 import anyio
 import pytest
-from support import ASYNCIO, PLAIN_WORLDS, TRIO, block_until, in_thread, is_parked, until
+from support import ASYNCIO, PLAIN_WORLDS, block_until, in_thread, installed, is_parked, until
 
 import aiopark
 
@@ -327,7 +327,7 @@ def test_a_parker_moves_between_loops():
         with in_thread(lambda: (block_until(lambda: is_parked(parker)), parker.unpark())):
             await parker.park()
 
-    for world in PLAIN_WORLDS * 2:
+    for world in installed(PLAIN_WORLDS) * 2:
         world.run(park_and_be_woken)
 
 
@@ -402,7 +402,7 @@ def test_unparks_with_nobody_parked_cost_no_memory(plain_world):
     assert parker._cell == {}
 
 
-def test_repr_tells_the_state():
+def test_repr_tells_the_state(plain_world):
     parker = aiopark.Parker()
     assert repr(parker) == "<aiopark.Parker idle>"
 
@@ -414,7 +414,7 @@ def test_repr_tells_the_state():
             parker.unpark()
             assert repr(parker) == "<aiopark.Parker permit stored>"
 
-    TRIO.run(main)
+    plain_world.run(main)
 
 
 def test_a_parker_is_freed_without_the_collector(plain_world):

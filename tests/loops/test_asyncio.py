@@ -16,17 +16,19 @@ import weakref
 
 import psutil
 import pytest
-from support import block_until, in_thread, is_parked, storm, switch_interval
+from support import block_until, in_thread, is_installed, is_parked, needs, storm, switch_interval
 
 import aiopark
 from aiopark._loops import _asyncio, running_loop
 
-if sys.platform != "win32":
+if sys.platform == "win32":
+    FACTORIES = [asyncio.SelectorEventLoop, asyncio.ProactorEventLoop]
+elif is_installed("uvloop"):
     import uvloop
 
     FACTORIES = [asyncio.new_event_loop, uvloop.new_event_loop]
 else:
-    FACTORIES = [asyncio.SelectorEventLoop, asyncio.ProactorEventLoop]
+    FACTORIES = [asyncio.new_event_loop, pytest.param(None, id="uvloop", marks=needs("uvloop"))]
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 
