@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from support import PLAIN_WORLDS, REAL_BACKENDS, WATCHERS, WORLDS, World, runnable
+from support import PLAIN_WORLDS, REAL_BACKENDS, WATCHERS, WORLDS, World, each
 
 from aiopark import _parker, _word
 
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
     from aiopark._os import Backend
 
 
-@pytest.fixture(params=WORLDS, ids=lambda world: world.name)
+@pytest.fixture(params=each(WORLDS))
 def world(request: pytest.FixtureRequest) -> World:
     """Every event loop there is."""
-    return runnable(request.param)
+    return request.param
 
 
-@pytest.fixture(params=PLAIN_WORLDS, ids=lambda world: world.name)
+@pytest.fixture(params=each(PLAIN_WORLDS))
 def plain_world(request: pytest.FixtureRequest) -> World:
     """One of each kind of event loop."""
-    return runnable(request.param)
+    return request.param
 
 
 @pytest.fixture(params=list(REAL_BACKENDS))

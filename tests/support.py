@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import importlib
+import importlib.util
 import signal
 import sys
 import threading
@@ -38,20 +38,26 @@ UNDER_WINE = sys.platform == "win32" and hasattr(ctypes.WinDLL("ntdll"), "wine_g
 NO_TRIO = "trio does not start under Wine, which has no SIO_BASE_HANDLE"
 
 
+def is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+def needs(package: str) -> pytest.MarkDecorator:
+    """Skip a test where an optional package is not installed."""
+    reason = NO_TRIO if package == "trio" and UNDER_WINE else f"{package} is not installed"
+    return pytest.mark.skipif(not is_installed(package), reason=reason)
+
+
 @dataclass(frozen=True)
 class World:
     """An event loop that the tests run on, through anyio."""
 
     name: str
+    package: str = "asyncio"
     backend: str = "asyncio"
     loop: str = ""  # the module whose new_event_loop makes it, or asyncio's class; asyncio's default if empty
     debug: bool = False
     eager: bool = False
-
-    @property
-    def refusal(self) -> str:
-        """Why it cannot run here; empty if it can."""
-        return NO_TRIO if self.backend == "trio" and UNDER_WINE else ""
 
     def new_event_loop(self) -> asyncio.AbstractEventLoop:
         assert self.backend == "asyncio"
@@ -69,24 +75,24 @@ class World:
         return anyio.run(entry, backend=self.backend, backend_options=options)
 
 
-TRIO = World("trio", backend="trio")
+ASYNCIO = World("proactor" if sys.platform == "win32" else "asyncio")  # the default there
+TRIO = World("trio", package="trio", backend="trio")
+OTHERS = [World("uvloop", package="uvloop", loop="uvloop")]
 if sys.platform == "win32":
-    ASYNCIO = World("proactor")  # asyncio's default there
-    OTHERS = [World("selector", loop="SelectorEventLoop"), World("winloop", loop="winloop")]
-else:
-    ASYNCIO = World("asyncio")
-    OTHERS = [World("uvloop", loop="uvloop")]
+    OTHERS = [World("selector", loop="SelectorEventLoop"), World("winloop", package="winloop", loop="winloop")]
 PLAIN_WORLDS = [ASYNCIO, *OTHERS, TRIO]
 WORLDS = [*PLAIN_WORLDS, World("asyncio-debug", debug=True)]
 if sys.version_info >= (3, 12):
     WORLDS.append(World("asyncio-eager", eager=True))
 
 
-def runnable(world: World) -> World:
-    """Give the world, or skip the test and say why it cannot run here."""
-    if world.refusal:
-        pytest.skip(world.refusal)
-    return world
+def each(worlds: list[World]) -> list[Any]:
+    """Give the parameters of a test that runs on each of them; on those that are not installed it is skipped."""
+    return [pytest.param(world, id=world.name, marks=needs(world.package)) for world in worlds]
+
+
+def installed(worlds: list[World]) -> list[World]:
+    return [world for world in worlds if is_installed(world.package)]
 
 
 def is_parked(parker: aiopark.Parker) -> bool:

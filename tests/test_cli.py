@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from support import NO_TRIO, UNDER_WINE
+from support import needs
 
 import aiopark
 from aiopark._cli import _check, _demo, _doctor, _found, _report, _self_test, main
@@ -72,9 +72,6 @@ def cells(output: str) -> dict[str, tuple[str, str]]:
     return found
 
 
-needs_trio = pytest.mark.skipif(UNDER_WINE, reason=NO_TRIO)
-
-
 def with_self_tests(monkeypatch: pytest.MonkeyPatch, **tests: Callable[[], tuple[bool, str]]) -> None:
     monkeypatch.setattr(_doctor, "self_tests", lambda *_, **__: tests)
 
@@ -120,7 +117,7 @@ def test_doctor(hidden: tuple[str, ...]) -> None:
         assert found[name][1] == f"refused: {reason}"  # whole, however long
 
 
-@needs_trio
+@needs("trio")
 def test_doctor_without_extras() -> None:
     """What is installed but cannot be imported is told, and the rest is tested."""
     ran = run("doctor", hidden=("rich", "trio"))

@@ -11,7 +11,7 @@ import weakref
 
 import anyio
 import pytest
-from support import ASYNCIO, PLAIN_WORLDS, block_until, in_thread, is_parked, until
+from support import ASYNCIO, PLAIN_WORLDS, block_until, in_thread, installed, is_parked, until
 
 import aiopark
 
@@ -322,9 +322,8 @@ def test_a_parker_moves_between_loops():
         with in_thread(lambda: (block_until(lambda: is_parked(parker)), parker.unpark())):
             await parker.park()
 
-    for world in PLAIN_WORLDS * 2:
-        if not world.refusal:
-            world.run(park_and_be_woken)
+    for world in installed(PLAIN_WORLDS) * 2:
+        world.run(park_and_be_woken)
 
 
 def test_one_loop_wakes_another(world):

@@ -6,7 +6,7 @@ import threading
 
 import anyio
 import pytest
-from support import ASYNCIO, TRIO, is_parked, runnable, until
+from support import is_parked, needs, until
 
 import aiopark
 
@@ -21,9 +21,9 @@ async def test_under_pytest_asyncio():
     assert await parker.park_timeout(0.001) is False
 
 
-@pytest.fixture(params=[ASYNCIO, TRIO], ids=lambda world: world.backend)
+@pytest.fixture(params=["asyncio", pytest.param("trio", marks=needs("trio"))])
 def anyio_backend(request):
-    return runnable(request.param).backend
+    return request.param
 
 
 @pytest.mark.anyio

@@ -16,19 +16,21 @@ import weakref
 
 import psutil
 import pytest
-from support import block_until, in_thread, is_parked, storm, switch_interval
+from support import block_until, in_thread, is_installed, is_parked, needs, storm, switch_interval
 
 import aiopark
 from aiopark._loops import _asyncio, running_loop
 
-if sys.platform != "win32":
+if sys.platform == "win32":
+    import winloop
+
+    FACTORIES = [asyncio.ProactorEventLoop, asyncio.SelectorEventLoop, winloop.new_event_loop]
+elif is_installed("uvloop"):
     import uvloop
 
     FACTORIES = [asyncio.new_event_loop, uvloop.new_event_loop]
 else:
-    import winloop
-
-    FACTORIES = [asyncio.ProactorEventLoop, asyncio.SelectorEventLoop, winloop.new_event_loop]
+    FACTORIES = [asyncio.new_event_loop, pytest.param(None, id="uvloop", marks=needs("uvloop"))]
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 
@@ -864,6 +866,15 @@ def test_asyncio_tasks_inside_of_trio_tasks_park_on_asyncio(monkeypatch):
         return type(running_loop())
 
     assert asyncio.run(main()) is _asyncio.AsyncioBridge
+
+
+def test_a_trio_that_is_too_old_is_told_and_does_not_disturb_asyncio(monkeypatch):
+    """That is one without in_trio_task: it came with trio 0.29."""
+    trio = pytest.importorskip("trio")
+    monkeypatch.delattr(trio.lowlevel, "in_trio_task")
+    assert asyncio.run(aiopark.Parker().park_timeout(0)) is False
+    with pytest.raises(RuntimeError, match=r"trio 0\.29 or later"):
+        trio.run(aiopark.Parker().park)
 
 
 def test_the_waiter_speaks_the_future_protocol(runner):

@@ -56,7 +56,8 @@ def m32(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], None]:
     def m32_(compiler: str) -> None:
         found = shutil.which(compiler)
         target = tmp_path_factory.mktemp("m32") / "output"
-        program = "#include <stdlib.h>\nint main(void) { return EXIT_SUCCESS; }\n"
+        # Without the kernel's headers for 32 bits gcc compiles C, but no system call: Debian's gcc-multilib has them.
+        program = "#include <sys/syscall.h>\nint main(void) { return SYS_exit != 1; }\n"
         command = [str(found), "-m32", "-x", "c", "-", "-o", str(target)]
         options = {"input": program, "capture_output": True, "text": True}
         if found is None or subprocess.run(command, check=False, **options).returncode != 0:
