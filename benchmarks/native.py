@@ -1,6 +1,6 @@
 """A native thread, which holds no GIL, wakes a task: seconds until the task runs, and seconds a round trip.
 
-    python benchmarks/native.py [--rounds 15] [--trips 500]
+    python benchmarks/native.py [--rounds 40] [--trips 200]
 
 Against the least that can be written for one loop: an eventfd, `loop.add_reader` and a Future. The way back (task wakes
 native thread) is one and the same in every contest: `Word.unpark`.
@@ -49,7 +49,7 @@ class Contestant(Protocol):
 
 
 class Eventfd:
-    there = None
+    there: int | None = None
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -78,7 +78,7 @@ class Parker:
         self.word = aiopark.Word()
         with watcher(name):
             self.parker = aiopark.Parker(self.word)
-        self.there = self.word.address
+        self.there: int | None = self.word.address
         self.wait = self.parker.park
 
     def prepare(self) -> None:
@@ -125,8 +125,8 @@ async def contest(native: ctypes.CDLL, rounds: int, count: int) -> tuple[Rounds,
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--trips", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--trips", type=int, default=200)
     arguments = parser.parse_args()
     refused = aiopark._watch.refused_watchers()
     if refused:

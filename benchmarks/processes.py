@@ -1,6 +1,6 @@
 """Another process wakes a task, which wakes that process: seconds until the task runs, and seconds a round trip.
 
-    python benchmarks/processes.py [--rounds 15] [--trips 500]
+    python benchmarks/processes.py [--rounds 40] [--trips 200]
 
 Against what is in use for it: a socketpair (`loop.sock_recv`, and streams), `multiprocessing.Event` in
 `asyncio.to_thread`, and ZeroMQ's PAIR over ipc. In each contest the other process blocks in the contestant's own call
@@ -130,7 +130,7 @@ class MpEvent(Contestant):
 
 
 def zeromq(address: str) -> Pair:
-    end = zmq.Context.instance().socket(zmq.PAIR)
+    end: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PAIR)
     end.connect(address)
     return end.recv, lambda: end.send(b"x")
 
@@ -234,8 +234,8 @@ async def contest(rounds: int, count: int) -> tuple[Rounds, Rounds]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--trips", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--trips", type=int, default=200)
     arguments = parser.parse_args()
     pinned = pin_to_one_core()
     runners: dict[str, Callable[[Coroutine[Any, Any, tuple[Rounds, Rounds]]], tuple[Rounds, Rounds]]] = {

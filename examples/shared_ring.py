@@ -28,6 +28,7 @@ import asyncio
 import multiprocessing
 from contextlib import ExitStack, closing
 from multiprocessing.shared_memory import SharedMemory
+from typing import Self
 
 import aiopark
 
@@ -45,13 +46,15 @@ class Ring:
     """What both processes see. A context manager: what is left open in shared memory keeps it from being closed."""
 
     def __init__(self, memory: SharedMemory) -> None:
+        buffer = memory.buf
+        assert buffer is not None  # it is open
         self._stack = ExitStack()
         self.tail, self.head, self.not_empty, self.not_full = (
-            self._stack.enter_context(closing(aiopark.Word.from_buffer(memory.buf, 64 * line))) for line in range(4)
+            self._stack.enter_context(closing(aiopark.Word.from_buffer(buffer, 64 * line))) for line in range(4)
         )
-        self.slots = self._stack.enter_context(memory.buf[256 : 256 + 4 * SLOTS].cast("I"))
+        self.slots = self._stack.enter_context(buffer[256 : 256 + 4 * SLOTS].cast("I"))
 
-    def __enter__(self) -> Ring:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -46,8 +46,10 @@ class Pool:
         self._futures: dict[int, asyncio.Future[int]] = {}
 
     async def primes_below(self, limit: int) -> int:
+        """Count the primes below the limit. Cancelling it leaves the job to finish unseen."""
         number = next(self._numbers)
-        future = self._futures[number] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._futures[number] = future
         self._library.pool_submit(self._pool, number, limit)
         return await future
 
