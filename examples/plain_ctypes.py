@@ -1,0 +1,83 @@
+"""A 32-bit field of a C struct is the word, and whoever has the struct unparks a task without knowing of aiopark.
+
+    python examples/plain_ctypes.py
+
+There is no extension module here and nothing to compile: the struct is a ctypes one, and the unpark is one call of the
+C library. It is what native code writes that cannot, or would not, include aiopark.h. Two steps make an unpark, in this
+order:
+
+    1. store 0 into the field, after (release) the data that it stands for
+    2. wake one who sleeps on the address of the field
+
+    Linux      one system call does both: futex(FUTEX_WAKE_OP)
+    Windows    InterlockedExchange(&field, 0); WakeByAddressSingle(&field);
+    macOS      atomic_store(&field, 0); os_sync_wake_by_address_any(&field, 4, 0);   (14.4 and later)
+
+Whoever sleeps may be a task or a thread, and may be there or not: if nobody is, the 0 is the permit that the next park
+takes. Linux; the second step is all that another system changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import platform
+import threading
+
+import aiopark
+
+SYS_FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98, "ppc64le": 221, "s390x": 238}[platform.machine()]
+FUTEX_WAKE_OP = 5
+FUTEX_PRIVATE_FLAG = 128  # only this process maps the word; leave it out where it is shared=True
+
+libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall.restype = ctypes.c_long
+libc.syscall.argtypes = (
+    ctypes.c_long, ctypes.c_void_p, ctypes.c_long, ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_long
+)  # fmt: skip
+
+
+class Sensor(ctypes.Structure):
+    """struct sensor { double reading; uint32_t count; uint32_t ready; };  // ready is the word, and aligned to 4."""
+
+    _fields_ = (("reading", ctypes.c_double), ("count", ctypes.c_uint32), ("ready", ctypes.c_uint32))
+
+
+def driver(sensor: Sensor, readings: int) -> None:
+    """Stand in for native code: aiopark does not come up in it.
+
+    It has to be Python here; but during the call of libc it holds no GIL.
+    """
+    ready = ctypes.addressof(sensor) + Sensor.ready.offset
+    for number in range(1, readings + 1):
+        sensor.reading = 20 + number / 100
+        sensor.count = number
+        # The operation, "ready = 0", is the last argument, in four fields of bits: FUTEX_OP_SET is 0, and so is the
+        # number to set. The comparison decides about a second wake, of 0 sleepers. It is atomic, and a full barrier.
+        operation = FUTEX_WAKE_OP | FUTEX_PRIVATE_FLAG
+        wake_one, wake_none = 1, 0
+        if libc.syscall(SYS_FUTEX, ready, operation, wake_one, wake_none, ready, 0) < 0:
+            raise OSError(ctypes.get_errno(), "futex(FUTEX_WAKE_OP)")
+
+
+async def main() -> None:
+    """Park on the field until the sensor has delivered all of its readings."""
+    sensor, readings = Sensor(), 1000
+    # `shared=False`: the memory is this process' own. The word keeps it alive, so the driver may not outlive the word.
+    word = aiopark.Word.from_buffer(sensor, Sensor.ready.offset, shared=False)
+    with aiopark.Parker(word) as parker:
+        parker.prepare_park()  # ctypes zero-fills, and 0 is a permit. Before the driver is told, or it drops one of his
+        thread = threading.Thread(target=driver, args=(sensor, readings))
+        thread.start()
+        looks = 0
+        while sensor.count < readings:
+            await parker.park()  # one permit may stand for several readings
+            looks += 1
+        thread.join()
+    word.close()
+    assert 1 <= looks <= readings
+    print(f"after {sensor.count} readings the sensor says {sensor.reading:.2f}")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
