@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final
 from aiopark import _fork
 from aiopark._fence import full_fence
 from aiopark._os._io_uring import ForeignThreadError, Ring, settle_private_futexes
-from aiopark._word import PERMIT
+from aiopark._word import holds_permit
 
 if TYPE_CHECKING:
     import ctypes
@@ -69,9 +69,10 @@ class Arm:
         self.hint()
 
     def take_off(self) -> None:
-        """Have the kernel wait no longer. From any thread."""
-        self.memory = None
-        self.word._wake_all()
+        """Have the kernel wait no longer, if it does. From any thread."""
+        memory, self.memory = self.memory, None
+        if memory is not None:  # else the word may be closed by now
+            self.word._wake_all()
 
 
 class LoopRing:
@@ -148,7 +149,8 @@ class LoopRing:
             self._reap(ring)
         elif ring.has_more():
             for arm in list(self._arms.values()):
-                if arm.word.load() == PERMIT:
+                memory = arm.memory
+                if memory is not None and holds_permit(memory):
                     self._early.append(arm)
                     arm.early = True
                     arm.hint()
@@ -183,7 +185,7 @@ class LoopRing:
                 self._submit(ring)
                 for arm in again:
                     if arm.memory is None:  # taken off before it was submitted
-                        arm.take_off()
+                        arm.word._wake_all()
         except ForeignThreadError:
             self._retire()
 

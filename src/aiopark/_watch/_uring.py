@@ -85,11 +85,12 @@ class RingWatch:
                 self._thread.close()
 
     def _take_off(self) -> None:
-        if self._used:
+        memory = self._word._cell
+        if self._used and memory is not None:
             # Also what an interrupted arm left in the kernel: it would swallow a wake of the word's next owner.
+            self._word._wake_all()
             if self._arm is not None:
                 self._arm.memory = None
-            self._word._wake_all()
 
     def __del__(self) -> None:
         if not self._closed:
