@@ -216,7 +216,7 @@ def test_a_thread_takes_over_where_no_ring_is_to_be_had(code: str) -> None:
 @pytest.mark.parametrize(
     ("code", "error"),
     [
-        (NO_EVENTFD, "aiopark.UnsupportedError: this event loop watches no eventfd"),
+        (NO_EVENTFD, "aiopark.UnsupportedError: this event loop cannot watch an eventfd"),
         (NO_DESCRIPTORS, "OSError: [Errno 24]"),
     ],
     ids=["eventfd", "descriptor"],
