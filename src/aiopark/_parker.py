@@ -60,8 +60,9 @@ class Parker:
 
     Args:
         word: a word that native code or another process unparks: its permit counts as well as `unpark()`. The Parker
-            is the word's owner until it is closed or collected; nobody else in this process parks on it. The word is
-            watched by the kernel from the first park that sleeps on; close the Parker before the word.
+            is the word's owner until it is closed or collected; nobody else in this process parks on it. The kernel
+            watches the word from the first park that sleeps on, by an io_uring of the loop, or by a thread that
+            lives as long as the Parker. Close the Parker before the word.
 
     Attributes:
         word: the word, or None.
@@ -82,6 +83,16 @@ class Parker:
         ...     return await parker.park_timeout(0.01)
         >>> asyncio.run(main())
         False
+
+        On a word, whose address native code may have:
+
+        >>> async def main():
+        ...     word = aiopark.Word()
+        ...     with aiopark.Parker(word) as parker:
+        ...         threading.Timer(0.01, word.unpark).start()
+        ...         await parker.park()
+        ...     word.close()
+        >>> asyncio.run(main())
 
     Source: the verbs are parking_lot_core's ThreadParker, the permit is crossbeam's `Parker`.
     """
@@ -107,7 +118,7 @@ class Parker:
         return f"<aiopark.Parker {'closed' if CLOSED in cell else state}>"
 
     def prepare_park(self) -> None:
-        """Drop a stale permit: what was unparked before no longer counts.
+        """Drop a stale permit, the word's too: what was unparked before no longer counts.
 
         For the task that will park, before it does. Does not block.
 
@@ -126,11 +137,13 @@ class Parker:
     async def park(self) -> None:
         """Sleep until there is a permit, and take it.
 
-        Await it in a task: it blocks no thread, and uses none. Cancelling it leaves the permit in store.
+        Await it in a task: it blocks no thread, and without a word uses none. Cancelling it leaves the permit in store.
 
         Raises:
             RuntimeError: another task is parked on this Parker, or no event loop runs here.
             ClosedError: the Parker was closed, and no permit is left in it.
+            UnsupportedError: AIOPARK_WATCHER forces rings to watch words, and this loop can have none.
+            OSError: the kernel refused to watch the word.
 
         Example:
             >>> import asyncio, aiopark
@@ -158,6 +171,8 @@ class Parker:
             ValueError: deadline is NaN.
             RuntimeError: another task is parked on this Parker, or no event loop runs here.
             ClosedError: the Parker was closed, and no permit is left in it.
+            UnsupportedError: AIOPARK_WATCHER forces rings to watch words, and this loop can have none.
+            OSError: the kernel refused to watch the word.
 
         Example:
             >>> import asyncio, aiopark
@@ -184,6 +199,8 @@ class Parker:
             ValueError: timeout is NaN.
             RuntimeError: another task is parked on this Parker, or no event loop runs here.
             ClosedError: the Parker was closed, and no permit is left in it.
+            UnsupportedError: AIOPARK_WATCHER forces rings to watch words, and this loop can have none.
+            OSError: the kernel refused to watch the word.
 
         Example:
             >>> import asyncio, aiopark
@@ -196,7 +213,7 @@ class Parker:
     def timed_out(self) -> bool:
         """After `park_until` gave False: is there still no permit?
 
-        Ask it under your lock, the one under which others call `unpark_lock()`.
+        Ask it under your lock, the one under which others call `unpark_lock()`. The permit of the word counts too.
 
         May be called from any thread. Does not block.
 
@@ -238,7 +255,7 @@ class Parker:
         """Deposit the permit and wake the parked task.
 
         May be called from any thread, any loop, a signal handler or a finalizer. Never blocks. If the loop of the
-        parked task is closed, the permit stays for the next park.
+        parked task is closed, the permit stays for the next park. Does not touch the word: its own `unpark` does.
 
         Example:
             >>> import asyncio, aiopark

@@ -16,7 +16,7 @@ class Statistics:
         watcher: what waits in the kernel for tasks that park on a word: "uring" or "threads".
         parked_tasks: tasks that sleep in `Parker.park*`, over all loops.
         watched_words: words that are watched right now, or whose watch thread rests.
-        waiter_threads: threads that wait on behalf of tasks.
+        waiter_threads: threads that wait on behalf of tasks, one a word that no ring watches.
 
     Example:
         >>> import aiopark

@@ -42,10 +42,10 @@ PERMIT: Final = 0
 
 
 class Word:
-    """One aligned 32-bit cell that a thread parks on and anyone unparks: 1 = parked, 0 = unparked.
+    """One aligned 32-bit cell that a thread or a task parks on and anyone unparks: 1 = parked, 0 = unparked.
 
     `Word()` lives in memory of its own, private to this process, and starts parked. `from_buffer` and `from_address`
-    attach to memory that other processes or native code see too.
+    attach to memory that other processes or native code see too. `ThreadParker(word)` and `Parker(word)` park on it.
 
     Attributes:
         address: where the cell is; a multiple of 4. What native code is given.
@@ -239,7 +239,7 @@ class Word:
         return UnparkHandle(partial(_wake_and_keep, self._wake, self._store(PERMIT)))
 
     def unpark(self) -> None:
-        """Deposit the permit and wake whoever is parked on the word.
+        """Deposit the permit and wake whoever is parked on the word: a thread or a task; if shared, of any process.
 
         May be called from any thread, a signal handler or a finalizer. Does not block.
 
