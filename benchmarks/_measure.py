@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 import statistics
+import sys
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -12,6 +14,9 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+# The event loop built on libuv: winloop is uvloop for Windows.
+LIBUV = importlib.import_module("winloop" if sys.platform == "win32" else "uvloop")
 
 # A cell of a result: seconds per operation of each contestant, round by round. The first is the reference.
 Rounds = dict[str, list[float]]

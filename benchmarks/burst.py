@@ -14,8 +14,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-import uvloop
-from _measure import Rounds, pin_to_one_core, show
+from _measure import LIBUV, Rounds, pin_to_one_core, show
 
 import aiopark
 
@@ -90,7 +89,7 @@ def main() -> int:
     arguments = parser.parse_args()
     pinned = pin_to_one_core()
     results: dict[str, Rounds] = {}
-    for name, run in (("asyncio", asyncio.run), ("uvloop", uvloop.run)):
+    for name, run in (("asyncio", asyncio.run), (LIBUV.__name__, LIBUV.run)):
         results[name], results[f"{name}, thread"] = run(contest(arguments.rounds, arguments.tasks))
     kept = show(
         f"{arguments.tasks:,} tasks unparked in a burst, per task, Python {sys.version.split()[0]}, {pinned}",

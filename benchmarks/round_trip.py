@@ -15,8 +15,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 import aiologic
-import uvloop
-from _measure import Rounds, pin_to_one_core, show
+from _measure import LIBUV, Rounds, pin_to_one_core, show
 
 import aiopark
 
@@ -131,7 +130,7 @@ def main() -> int:
     pinned = pin_to_one_core()
     runners: dict[str, Callable[[Coroutine[Any, Any, Rounds]], Rounds]] = {
         "asyncio": asyncio.run,
-        "uvloop": uvloop.run,
+        LIBUV.__name__: LIBUV.run,
     }
     results = {name: run(contest(arguments.rounds, arguments.trips)) for name, run in runners.items()}
     kept = show(

@@ -3,21 +3,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from support import PLAIN_WORLDS, REAL_BACKENDS, WORLDS, World
+from support import PLAIN_WORLDS, REAL_BACKENDS, WATCHERS, WORLDS, World, each
 
-from aiopark import _word
+from aiopark import _parker, _word
 
 if TYPE_CHECKING:
     from aiopark._os import Backend
 
 
-@pytest.fixture(params=WORLDS, ids=lambda world: world.name)
+@pytest.fixture(params=each(WORLDS))
 def world(request: pytest.FixtureRequest) -> World:
     """Every event loop there is."""
     return request.param
 
 
-@pytest.fixture(params=PLAIN_WORLDS, ids=lambda world: world.name)
+@pytest.fixture(params=each(PLAIN_WORLDS))
 def plain_world(request: pytest.FixtureRequest) -> World:
     """One of each kind of event loop."""
     return request.param
@@ -30,3 +30,11 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     assert backend is not None
     monkeypatch.setattr(_word, "default_backend", lambda: backend)
     return backend
+
+
+@pytest.fixture(params=list(WATCHERS))
+def watcher(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Let every new Parker on a word use each watcher that works here, and name it."""
+    name: str = request.param
+    monkeypatch.setattr(_parker, "watch", WATCHERS[name])
+    return name

@@ -11,7 +11,7 @@ import warnings
 from contextlib import contextmanager
 
 import pytest
-from support import PLAIN_WORLDS, block_until, in_thread, is_parked
+from support import PLAIN_WORLDS, block_until, in_thread, installed, is_parked
 
 import aiopark
 
@@ -54,7 +54,7 @@ def test_the_child_parks_where_a_task_of_the_parent_is_parked(plain_world):
 
     def check():
         assert aiopark.statistics().parked_tasks == 0
-        for world in PLAIN_WORLDS:
+        for world in installed(PLAIN_WORLDS):
             assert world.run(parker.park_timeout, 0.001) is False
             parker.unpark()
             assert world.run(parker.park_timeout, 10) is True

@@ -6,7 +6,7 @@ import threading
 
 import anyio
 import pytest
-from support import is_parked, until
+from support import is_parked, needs, until
 
 import aiopark
 
@@ -21,7 +21,7 @@ async def test_under_pytest_asyncio():
     assert await parker.park_timeout(0.001) is False
 
 
-@pytest.fixture(params=["asyncio", "trio"])
+@pytest.fixture(params=["asyncio", pytest.param("trio", marks=needs("trio"))])
 def anyio_backend(request):
     return request.param
 

@@ -535,7 +535,7 @@ print(parker.park_timeout(0), flush=True)
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="SIGINT reaches the whole console there")
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent there, see tests/test_console.py")
 @pytest.mark.parametrize("park", ["parker.park()", "parker.park_timeout(100)"])
 @pytest.mark.parametrize("name", list(REAL_BACKENDS))
 def test_ctrl_c_ends_a_park_of_the_main_thread(name: str, park: str) -> None:

@@ -1,5 +1,7 @@
 """For tests with threads: wait for conditions, never for a fixed time, and let nothing hang or fail unseen."""
 
+import ctypes
+import functools
 import os
 import signal
 import sys
@@ -7,7 +9,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any, Self
@@ -94,7 +96,31 @@ def asleep(address: int) -> int:
     One that was just woken may be counted for another moment: wait for the number to fall, with `eventually`.
     """
     portable = sum(waiter.address == address for waiter in _portable._bucket(address).copy())
-    return portable + (_asleep_linux(address) if _TASKS.exists() else _asleep_elsewhere(address))
+    offset = _offset()
+    return portable + (_asleep_elsewhere(address) if offset is None else _asleep_linux(address + offset))
+
+
+@functools.cache
+def _offset() -> int | None:
+    """Give what Linux adds to the addresses of this program, None if it does not tell, or this is not Linux.
+
+    It is 0 but for a 32-bit program under qemu, whose memory lies anywhere in that of qemu, and for the kernel that is
+    where the program sleeps. The call by which this thread reads about itself shows it: its buffer is in our hands.
+    """
+    buffer = ctypes.create_string_buffer(1024)
+    try:
+        with (_TASKS / str(threading.get_native_id()) / "syscall").open("rb", buffering=0) as file:
+            descriptor = file.fileno()
+            read = ctypes.CDLL(None)["read"]
+            read.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
+            if read(descriptor, buffer, len(buffer)) <= 0:
+                return None
+    except OSError:  # no /proc, or a kernel without this file
+        return None
+    call = buffer.value.split()  # number, arguments
+    if [int(argument, 16) for argument in call[1:4:2]] != [descriptor, len(buffer)]:
+        return None
+    return int(call[2], 16) - ctypes.addressof(buffer)
 
 
 def _asleep_linux(address: int) -> int:
@@ -111,10 +137,16 @@ def _asleep_linux(address: int) -> int:
 def _asleep_elsewhere(address: int) -> int:
     """No system but Linux tells where a thread sleeps: take those whose frame stays inside a backend's wait."""
 
+    def frames(frame: FrameType | None) -> Iterator[FrameType]:
+        while frame is not None:
+            yield frame
+            frame = frame.f_back
+
     def waiting() -> dict[int, tuple[FrameType, int]]:
         return {
             thread: (frame, frame.f_lasti)
-            for thread, frame in sys._current_frames().items()
+            for thread, innermost in sys._current_frames().items()
+            for frame in frames(innermost)
             if frame.f_code.co_name == "wait"
             and f"{os.sep}_os{os.sep}" in frame.f_code.co_filename
             and frame.f_locals.get("address") == address

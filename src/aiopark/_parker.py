@@ -90,15 +90,15 @@ class Parker:
 
     def __init__(self, word: Word | None = None) -> None:
         self.word: Final = word
-        self._cell: Final[dict[str, Any]] = {}
+        self._cell: Final = _Cell()
         self._watch: Watch | None = None
         if word is not None:
             if not isinstance(word, Word):
                 raise TypeError(f"a Parker parks on a Word, or on none, not on {type(word).__name__}")
             word.load()  # is it open?
-            reference = weakref.ref(self)
-            self._watch = watch(word, partial(_hint, reference))
-            claim(word._slot, _Tenant(word, reference), "Word")
+            cell = weakref.ref(self._cell)
+            self._watch = watch(word, partial(_hint, cell))
+            claim(word._slot, _Tenant(word, cell), "Word")
 
     def __repr__(self) -> str:
         cell = self._cell.copy()
@@ -347,30 +347,36 @@ class Parker:
         return True
 
 
+class _Cell(dict[str, Any]):
+    """What others know a Parker by: a weak reference to it, which does not keep the Parker even while it is used."""
+
+    __slots__ = ("__weakref__",)
+
+
 class _Tenant(WordOwner):
     """A Parker, as the owner of its word for as long as it is open."""
 
-    __slots__ = ("_parker",)
+    __slots__ = ("_cell",)
 
-    def __init__(self, word: Word, parker: weakref.ref[Parker]) -> None:
+    def __init__(self, word: Word, cell: weakref.ref[_Cell]) -> None:
         super().__init__(word)
-        self._parker: Final = parker
+        self._cell: Final = cell
 
     def gone(self) -> bool:
         """See `Owner.gone`. A park that finds the Parker closed leaves the word alone, so it does not count."""
-        parker = self._parker()
-        if parker is None:
+        cell = self._cell()
+        if cell is None:
             return True
-        if CLOSED not in parker._cell:
+        if CLOSED not in cell:
             return False
-        waiter = parker._cell.get(OWNER)
+        waiter = cell.get(OWNER)
         return waiter is None or waiter.gone()
 
 
-def _hint(reference: weakref.ref[Parker]) -> None:
-    """Have the Parker look at its word. What watches the word calls this, and does not keep the Parker alive."""
-    parker = reference()
-    if parker is not None:
-        waiter = parker._cell.get(OWNER)
+def _hint(reference: weakref.ref[_Cell]) -> None:
+    """Have the Parker, if it is still there, look at its word."""
+    cell = reference()
+    if cell is not None:
+        waiter = cell.get(OWNER)
         if waiter is not None:
             waiter.wake()

@@ -7,11 +7,13 @@ import math
 import sys
 
 import pytest
-from support import block_until, in_thread, is_parked, storm
+from support import NO_TRIO, UNDER_WINE, block_until, in_thread, is_parked, storm
 
 import aiopark
 from aiopark._loops import running_loop
 
+if UNDER_WINE:
+    pytest.skip(NO_TRIO, allow_module_level=True)
 trio = pytest.importorskip("trio")
 trio_testing = pytest.importorskip("trio.testing")
 

@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from greenlet import getcurrent, greenlet
+import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+
+pytest.importorskip("greenlet")  # and with it whoever imports this module
+from greenlet import getcurrent, greenlet
 
 
 class LostError(AssertionError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -16,6 +17,15 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 INCLUDE = Path(aiopark.__file__).parent / "include"
+
+
+@pytest.fixture(scope="session")
+def cross_compiled() -> Path:
+    """Give the folder of what `.ci/windows` compiled for Windows from the sources in this one."""
+    folder = os.environ.get("AIOPARK_CROSS_COMPILED")
+    if not folder:
+        pytest.skip("AIOPARK_CROSS_COMPILED names no folder with programs for Windows, see .ci/windows")
+    return Path(folder)
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +56,8 @@ def m32(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], None]:
     def m32_(compiler: str) -> None:
         found = shutil.which(compiler)
         target = tmp_path_factory.mktemp("m32") / "output"
-        program = "#include <stdlib.h>\nint main(void) { return EXIT_SUCCESS; }\n"
+        # Without the kernel's headers for 32 bits gcc compiles C, but no system call: Debian's gcc-multilib has them.
+        program = "#include <sys/syscall.h>\nint main(void) { return SYS_exit != 1; }\n"
         command = [str(found), "-m32", "-x", "c", "-", "-o", str(target)]
         options = {"input": program, "capture_output": True, "text": True}
         if found is None or subprocess.run(command, check=False, **options).returncode != 0:

@@ -6,10 +6,15 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#ifndef ONE_PROCESS
+#include <sys/mman.h>
+#include <sys/wait.h>
+#endif
+#ifdef __MINGW32__ /* it has no alarm: whoever runs this stops what hangs */
+#define alarm(seconds) ((void)0)
+#endif
 
 #define CHECK(condition) \
     do { \
@@ -17,7 +22,7 @@
     } while (0)
 #define ROUNDS 2000
 #ifdef _WIN32
-#define ERRNO_IS(value) 1 /* the model keeps the last error there */
+#define ERRNO_IS(value) 1 /* there are no system calls that set it; the model keeps the last error there */
 #else
 #define ERRNO_IS(value) (errno == (value))
 #endif

@@ -87,6 +87,13 @@ def test_over_the_model_of_windows(build):
     subprocess.run([build("cc", "-pthread", sources=(test, model))], check=True, timeout=30)
 
 
+@pytest.mark.skipif(sys.platform != "win32", reason="the same for Windows, cross-compiled")
+@pytest.mark.parametrize("program", ["self_test.exe", "self_test-O0.exe"])
+def test_threads_on_windows(cross_compiled, program):
+    done = subprocess.run([cross_compiled / program], check=False, timeout=60)
+    assert done.returncode == 0, "modulo 250, the line of self_test.c after which it failed"
+
+
 def run_self_test(build, compiler, *flags):
     program = build(compiler, *GNU, *flags, "-pthread", sources=("self_test.c",))
     done = subprocess.run([program], check=False, timeout=60)

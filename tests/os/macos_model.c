@@ -22,7 +22,6 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #define FOREVER UINT64_MAX
@@ -53,9 +52,10 @@ static int wait_on(void *address, uint64_t value, int shared, uint64_t nanosecon
         return fail(error);
     if (value > UINT32_MAX) /* the zero-extended cell never equals it */
         return 1;
-    struct timespec relative = {(time_t)(nanoseconds / 1000000000u), (long)(nanoseconds % 1000000000u)};
+    /* The kernel's timespec: that of the C library may have 64 bits where this call takes 32. */
+    long relative[2] = {(long)(nanoseconds / 1000000000u), (long)(nanoseconds % 1000000000u)};
     long result = syscall(SYS_futex, address, shared ? FUTEX_WAIT : FUTEX_WAIT_PRIVATE, (uint32_t)value,
-                          nanoseconds == FOREVER ? NULL : &relative, NULL, 0);
+                          nanoseconds == FOREVER ? NULL : relative, NULL, 0);
     if (result == 0 || errno == EAGAIN)
         return 1; /* "how many are left": any number from 0 */
     return -1;

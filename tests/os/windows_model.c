@@ -35,9 +35,11 @@ int WaitOnAddress(volatile void *address, void *compare, size_t size, uint32_t m
         deadline.tv_sec += 1;
         deadline.tv_nsec -= 1000000000;
     }
+    /* The kernel's timespec: that of the C library may have 64 bits where this call takes 32. */
+    long at[2] = {(long)deadline.tv_sec, deadline.tv_nsec};
     for (;;) {
         long result = syscall(SYS_futex, address, FUTEX_WAIT_BITSET_PRIVATE, *(uint32_t *)compare,
-                              milliseconds == INFINITE ? NULL : &deadline, NULL, FUTEX_BITSET_MATCH_ANY);
+                              milliseconds == INFINITE ? NULL : at, NULL, FUTEX_BITSET_MATCH_ANY);
         if (result == 0 || errno == EAGAIN)
             return 1;
         if (errno == ETIMEDOUT) {

@@ -7,7 +7,7 @@ import threading
 
 import anyio
 import pytest
-from support import in_thread, is_parked, switch_interval
+from support import PATIENCE, in_thread, is_parked, switch_interval
 
 import aiopark
 
@@ -112,3 +112,23 @@ def test_ping_pong_loses_no_round(world):
 
     with switch_interval(1e-6), in_thread(partner):
         world.run(main)
+
+
+def test_20_000_round_trips_lose_no_wake_up(plain_world):
+    rounds = 20_000
+    there, back = aiopark.Parker(), aiopark.ThreadParker()
+
+    def partner():
+        for _ in range(rounds):
+            assert back.park_timeout(PATIENCE)
+            there.unpark()
+
+    async def main():
+        for _ in range(rounds):
+            back.unpark()
+            assert await there.park_timeout(PATIENCE)
+
+    with in_thread(partner):
+        plain_world.run(main)
+    assert back.timed_out()
+    assert there.timed_out()

@@ -26,13 +26,14 @@ def running_loop() -> Loop:
     """
     loop = _get_running_loop()
     if "trio" in sys.modules:  # whoever runs under trio has imported it
-        lowlevel = getattr(sys.modules["trio"], "lowlevel", None)  # None: another thread is still importing it
+        # None: another thread is still importing it, or trio is older than 0.29.
+        in_trio_task = getattr(getattr(sys.modules["trio"], "lowlevel", None), "in_trio_task", None)
         # In trio's guest mode an asyncio loop runs on the same thread, in trio-asyncio even asyncio's tasks do.
-        if lowlevel is not None and lowlevel.in_trio_task() and (loop is None or current_task(loop) is None):
+        if in_trio_task is not None and in_trio_task() and (loop is None or current_task(loop) is None):
             return (_trio_loop or _load_trio())()
     if loop is None:
         raise RuntimeError(
-            "no event loop runs here: a Parker is awaited in a coroutine that asyncio or trio runs; "
+            "no event loop runs here: a Parker is awaited in a coroutine that asyncio, or trio 0.29 or later, runs; "
             "a plain thread parks with aiopark.ThreadParker"
         )
     return bridge_of(loop)

@@ -10,14 +10,23 @@ from aiopark import _fork
 from aiopark._errors import UnsupportedError
 from aiopark._os import Futex, _io_uring, default_backend
 from aiopark._watch import _loop_ring, _threads
-from aiopark._watch._protocol import Hint, SourceOf, Watch
+from aiopark._watch._protocol import Hint, Watch
 from aiopark._watch._threads import ThreadWatch
 from aiopark._watch._uring import RingWatch
 
 if TYPE_CHECKING:
     from aiopark._word import Word
 
-__all__ = ["Hint", "SourceOf", "Watch", "refused_watchers", "waiter_threads", "watch", "watched_words", "watcher"]
+__all__ = [
+    "RingWatch",
+    "ThreadWatch",
+    "Watch",
+    "refused_watchers",
+    "waiter_threads",
+    "watch",
+    "watched_words",
+    "watcher",
+]
 
 ENVIRONMENT_VARIABLE: Final = "AIOPARK_WATCHER"
 
