@@ -22,8 +22,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-import uvloop
-from _measure import REPORTED, Rounds, pin_to_one_core, show
+from _measure import LIBUV, REPORTED, Rounds, pin_to_one_core, show
 from _native import partner, watcher
 
 import aiopark
@@ -135,7 +134,7 @@ def main() -> int:
     native = partner()
     pinned = pin_to_one_core()
     results: dict[str, dict[str, Rounds]] = {"latency": {}, "round trip": {}}
-    for name, run in (("asyncio", asyncio.run), ("uvloop", uvloop.run)):
+    for name, run in (("asyncio", asyncio.run), (LIBUV.__name__, LIBUV.run)):
         results["latency"][name], results["round trip"][name] = run(contest(native, arguments.rounds, arguments.trips))
     kept = True
     for measure, settings in results.items():
@@ -146,7 +145,7 @@ def main() -> int:
             [
                 ("asyncio", RING, REFERENCE, 1.30),
                 ("asyncio", THREAD, RING, REPORTED),
-                ("uvloop", THREAD, RING, REPORTED),
+                (LIBUV.__name__, THREAD, RING, REPORTED),
             ],
         )
     return 0 if kept else 1

@@ -30,12 +30,12 @@ from collections.abc import Callable, Coroutine
 from multiprocessing.shared_memory import SharedMemory
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import uvloop
 import zmq
 import zmq.asyncio
-from _measure import Rounds, pin_to_one_core, show
+from _measure import LIBUV, Rounds, pin_to_one_core, show
 
 import aiopark
+from aiopark.lowlevel import default_backend
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Event
@@ -248,13 +248,16 @@ def main() -> int:
     parser.add_argument("--trips", type=int, default=200)
     parser.add_argument("--apart", action="store_true")
     arguments = parser.parse_args()
+    if not default_backend().supports_shared:
+        print(f"{default_backend().name} wakes nobody in another process")
+        return 1
     core = min(os.sched_getaffinity(0)) if arguments.apart else None
     pinned = pin_to_one_core()
     if core is not None:
         pinned += f", the other process to {core}"
     runners: dict[str, Callable[[Coroutine[Any, Any, tuple[Rounds, Rounds]]], tuple[Rounds, Rounds]]] = {
         "asyncio": asyncio.run,
-        "uvloop": uvloop.run,
+        LIBUV.__name__: LIBUV.run,
     }
     results: dict[str, dict[str, Rounds]] = {"latency": {}, "round trip": {}}
     for name, run in runners.items():
