@@ -6,9 +6,9 @@ Against the least that can be written for one loop: an eventfd, `loop.add_reader
 native thread) is one and the same in every contest: `Word.unpark`.
 
 Latency: the thread pauses 150 µs after it was asked, so that the loop is asleep, takes the time and unparks; the task
-takes the time when it runs. Round trip: without the pause, from before it asks. On one core the thread mostly answers at
-once, before the loop sleeps: it tells what a park costs that finds its permit, and nothing of who watches the word. Of a
-round's trips the median counts. Linux. Exit status 1 if a bound fails.
+takes the time when it runs. Round trip: without the pause, from before it asks. On one core the thread mostly answers
+at once, before the loop sleeps: it tells what a park costs that finds its permit, and nothing of who watches the word.
+Of a round's trips the median counts. Linux. Exit status 1 if a bound fails.
 """
 
 from __future__ import annotations
