@@ -41,14 +41,42 @@ nitpick_ignore = [
     ("py:class", "TracebackType"),  # standard library, types
 ]
 
-# Examples that need an optional loop are skipped where it is not installed. README's programs run as well.
+# What the examples may use: conditions of skipif, and how to run what stands on a page in another language, or must be
+# a program of its own.
 doctest_global_setup = f"""
-import importlib.util, pathlib
+import importlib.util, os, pathlib, re, shutil, subprocess, sys, tempfile
+import aiopark, aiopark.lowlevel
 
-README = pathlib.Path({str(Path(__file__).parent.parent / "README.md")!r})
+DOCS = pathlib.Path({str(Path(__file__).parent)!r})
+README = DOCS.parent / "README.md"
 
 def missing(*packages):
     return any(importlib.util.find_spec(package) is None for package in packages)
+
+def no_compiler():
+    return shutil.which("cc") is None or not aiopark.lowlevel.default_backend().supports_native_wake
+
+def alone():
+    return not aiopark.lowlevel.default_backend().supports_shared
+
+def forced_uring():
+    return os.environ.get("AIOPARK_WATCHER") == "uring"
+
+def blocks(path, language):
+    return re.findall(rf"^```{{language}}\\n(.*?)^```", path.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+
+def run_program(text):
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "program.py")
+        path.write_text(text, "utf-8")
+        run = subprocess.run([sys.executable, path], capture_output=True, encoding="utf-8", timeout=60)
+    return run.stdout + run.stderr
+
+def compiled(text):
+    path = pathlib.Path(tempfile.mkdtemp(), "library.so")
+    command = ["cc", "-shared", "-fPIC", "-pthread", "-Wall", "-Werror", "-I", aiopark.get_include()]
+    subprocess.run([*command, "-x", "c", "-", "-o", path], input=text, encoding="utf-8", check=True)
+    return str(path)
 """
 
 PUBLIC = {f"{module.__name__}.{name}" for module in (aiopark, aiopark.lowlevel) for name in module.__all__}

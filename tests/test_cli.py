@@ -16,18 +16,26 @@ import pytest
 from support import needs
 
 import aiopark
-from aiopark._cli import _check, _demo, _doctor, _found, _report, _self_test, main
+from aiopark._cli import _check, _demo, _doctor, _found, _process, _process_demo, _report, _self_test, main
 from aiopark._loops import _asyncio
-from aiopark.lowlevel import default_backend, refused_backends
+from aiopark._watch import NAMES as WATCHERS
+from aiopark._watch import refused_watchers, watcher
+from aiopark.lowlevel import Portable, default_backend, refused_backends
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 STEPS = ["thread unparks task", "task unparks thread", "no thread a task", "task deadline", "thread deadline"]
-STEPS += ["cancellation", "thread unparks trio"]
-DONE = STEPS if _found.version("trio") else STEPS[:-1]  # where trio is not installed, its step is left out
+STEPS += ["cancellation", "thread unparks trio", "process unparks task"]
+SHARES = default_backend().supports_shared
+# What cannot be done here is left out.
+LEFT_OUT = {STEPS[6]: not _found.version("trio"), STEPS[7]: not SHARES}
+DONE = [step for step in STEPS if not LEFT_OUT.get(step)]
 FACTS = ["aiopark", "system", "Python", "backend", "memory fence", "watcher", "doorbell", "asyncio", "trio", "anyio"]
-SELF_TESTS = [f"{who} {what}" for who in ("thread", *_found.loops()) for what in ("wake", "deadline")]
+OTHER_WATCHERS = [name for name in WATCHERS if name != watcher() and name not in refused_watchers()]
+SELF_TESTS = ["thread wake", "thread deadline"]
+SELF_TESTS += [f"{loop} {what}" for loop in _found.loops() for what in ("wake", "deadline", "word")]
+SELF_TESTS += [f"words, {name}" for name in OTHER_WATCHERS]
 ESCAPE = "\x1b"
 TABLE = "┌" if sys.platform == "win32" else "╭"  # the corner of rich's; it takes no chances on a console of Windows
 
@@ -93,9 +101,14 @@ def test_demo(hidden: tuple[str, ...]) -> None:
         passed = re.search(r"deadline 20 ms, passed after ([\d.]+) ms, never early", found[step][1])
         assert passed is not None
         assert float(passed[1]) >= 20.0
-    for step in DONE[:2] + DONE[6:]:
+    for step in [step for step in DONE if step.startswith("thread unparks") or step == "task unparks thread"]:
         assert all(float(median) > 0 for median in re.findall(r"([\d.]+) µs", found[step][1]))
         assert "µs" in found[step][1]
+    status, text = found["process unparks task"]
+    if SHARES:
+        assert re.fullmatch(rf"it runs [\d.]+ µs after .*, median of 300, watched by {watcher()}", text)
+    else:
+        assert (status, text) == ("", f"left out: {default_backend().name} wakes nobody in another process")
     assert "2 threads before, 2 while 1,000 tasks are parked, 2 after" in found["no thread a task"][1]
     assert found["cancellation"][1].endswith("1,000 cancelled, 1,000 permits kept, 0 lost")
 
@@ -113,8 +126,14 @@ def test_doctor(hidden: tuple[str, ...]) -> None:
     assert found["aiopark"][1] == importlib.metadata.version("aiopark")
     assert found["backend"][1].split(",")[0] == default_backend().name
     assert found["trio"][1] == (_found.version("trio") or "not installed")
-    for name, reason in refused_backends().items():
+    assert found["watcher"][1].split(",")[0] == watcher()
+    for name, reason in (refused_backends() | refused_watchers()).items():
         assert found[name][1] == f"refused: {reason}"  # whole, however long
+    by = {"uring": "a ring of the loop", "threads": "a thread"}
+    for loop in _found.loops():
+        assert re.fullmatch(rf"slept .* after unpark\(\), watched by {by[watcher()]}", found[f"{loop} word"][1])
+        for other in OTHER_WATCHERS:
+            assert re.search(rf"{loop} slept [^;]*, watched by {by[other]}", found[f"words, {other}"][1])
 
 
 @needs("trio")
@@ -125,7 +144,7 @@ def test_doctor_without_extras() -> None:
     status, text = cells(ran.stdout)["trio wake"]
     assert status == "FAILED"
     assert "import of trio halted" in text
-    assert "FAILED: trio wake, trio deadline" in ran.stdout.splitlines()
+    assert "FAILED: trio wake, trio deadline, trio word" in ran.stdout.splitlines()
 
 
 def test_demo_without_trio() -> None:
@@ -134,7 +153,7 @@ def test_demo_without_trio() -> None:
     status, text = cells(ran.stdout)["thread unparks trio"]
     assert not status
     assert "trio is not installed (pip install 'aiopark[trio]')" in text
-    assert "all 6 checks ok" in ran.stdout.splitlines()
+    assert f"all {len(DONE) - 1} checks ok" in ran.stdout.splitlines()
 
 
 def test_forced_backend() -> None:
@@ -144,6 +163,39 @@ def test_forced_backend() -> None:
     assert found["backend"][1] == "portable, forced by AIOPARK_BACKEND"
     if sys.platform == "linux":
         assert found["futex"][1].startswith("would work too")
+        assert found["uring"][1].startswith("refused: ")
+    assert found["watcher"][1].startswith("threads")
+
+
+def test_forced_watcher() -> None:
+    ran = run("doctor", AIOPARK_WATCHER="threads")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    found = cells(ran.stdout)
+    assert found["watcher"][1] == "threads, forced by AIOPARK_WATCHER"
+    assert found["asyncio word"][1].endswith("watched by a thread")
+    reason = refused_watchers().get("uring")
+    assert found["uring"][1] == (f"refused: {reason}" if reason else "would work too: AIOPARK_WATCHER=uring forces it")
+    assert ("words, uring" in found) == (reason is None)
+    demo = run("demo", AIOPARK_WATCHER="threads")
+    assert (demo.returncode, demo.stderr) == (0, "")
+    assert demo.stdout.splitlines()[0].endswith("words are watched by threads")
+
+
+@pytest.mark.parametrize("forced", ["nonsense", "uring"])
+@pytest.mark.parametrize("command", ["doctor", "demo"])
+def test_watcher_that_is_none(command: str, forced: str) -> None:
+    """The ring waits on futexes, so the portable backend refuses it, on Linux too."""
+    ran = run(command, AIOPARK_WATCHER=forced, AIOPARK_BACKEND="portable")
+    assert (ran.returncode, ran.stderr) == (1, "")
+    found = cells(ran.stdout)
+    status, text = found["watcher"]
+    assert status == "FAILED"
+    assert forced in text
+    assert "threads" in text  # what to do
+    assert ran.stdout.splitlines()[-1] == "FAILED: watcher"
+    if command == "doctor":
+        assert found["asyncio wake"][0] == "ok"  # the rest is tested
+        assert "asyncio word" not in found
 
 
 @pytest.mark.parametrize("backend", ["nonsense", "ulock" if sys.platform != "darwin" else "futex"])
@@ -156,6 +208,8 @@ def test_backend_that_is_none(command: str, backend: str) -> None:
     assert backend in text
     assert "portable" in text  # what to do
     assert ran.stdout.splitlines()[-1] == "FAILED: backend"
+    if command == "doctor":
+        assert cells(ran.stdout)["watcher"] == ("", "none without a backend")
 
 
 def test_ascii_pipe() -> None:
@@ -235,7 +289,9 @@ def test_step_that_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     found = cells(output)
     assert found["thread unparks task"] == ("FAILED", "OSError: no asyncio today")
     assert found["thread deadline"][0] == "ok"
-    assert output.splitlines()[-1] == "FAILED: " + ", ".join(DONE[:2] + DONE[6:])
+    assert output.splitlines()[-1] == "FAILED: " + ", ".join(
+        DONE[:2] + [step for step in DONE if step == "thread unparks trio"]
+    )
 
 
 def test_self_test_that_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -274,6 +330,44 @@ def test_self_test_that_hangs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
         for thread in hanging:
             thread.join()
     assert cells(capsys.readouterr().out)["stuck"] == ("FAILED", "it hangs: not done after 0.01 s")
+
+
+def silent(name: str) -> None:
+    pass
+
+
+def gone() -> tuple[bool, str]:
+    os._exit(3)
+
+
+def bad() -> tuple[bool, str]:
+    raise OSError(os.environ["AIOPARK_TEST"])
+
+
+def slow() -> tuple[bool, str]:
+    time.sleep(3600)
+    return True, "never told"
+
+
+@pytest.mark.skipif(not SHARES, reason="this backend reaches no other process")
+def test_process_that_does_not_unpark(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_process_demo, "PATIENCE", 0.01)
+    monkeypatch.setattr(_process_demo, "partner", silent)
+    line = _process_demo.process_unparks_task()
+    assert (line.holds, line.text) == (False, "the other process did not unpark within 0.01 s, in round 1")
+
+
+def test_backend_that_reaches_no_other_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_process_demo, "default_backend", Portable)
+    line = _process_demo.process_unparks_task()
+    assert (line.holds, line.text) == (None, "left out: portable wakes nobody in another process")
+
+
+def test_tests_in_a_process_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _process.in_process({"AIOPARK_TEST": "no"}, bad) == (False, "OSError: no")
+    assert _process.in_process({}, gone) == (False, "its process ended with no result")
+    monkeypatch.setattr(_process, "PATIENCE", 0.01)
+    assert _process.in_process({}, slow) == (False, "it hangs: not done after 0.01 s")
 
 
 def test_park_that_comes_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -356,6 +356,11 @@ class Word:
         return True
 
 
+def holds_permit(cell: ctypes.c_uint32) -> bool:
+    """Look, without the ordering of `load`: for those who only pass on a hint."""
+    return cell.value == PERMIT
+
+
 def _take_from(cell: ctypes.c_uint32) -> bool:
     """Take the permit if there is one. Whoever calls it returns at once if so: no call of C may come in between."""
     if cell.value != PERMIT:  # Pairs with: the release that stored 0.

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import subprocess
+import sys
+from ctypes import POINTER, c_int, c_int64, c_long, c_uint, c_void_p
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 import aiopark
+from aiopark.lowlevel import default_backend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,3 +68,32 @@ def m32(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], None]:
             pytest.skip(f"{compiler} does not link 32-bit programs here")
 
     return m32_
+
+
+@pytest.fixture(scope="session")
+def partner(request: pytest.FixtureRequest) -> ctypes.CDLL:
+    """Give the library made of partner.c, whose calls give up the GIL."""
+    if sys.platform not in {"linux", "win32"}:
+        pytest.skip("partner.c is written for Linux and mingw")
+    if not default_backend().supports_native_wake:
+        pytest.skip("native code cannot wake this backend")
+    if sys.platform == "win32":
+        path = request.getfixturevalue("cross_compiled") / "partner.dll"
+    else:
+        build = request.getfixturevalue("build")
+        path = build("cc", "-std=gnu11", "-O2", "-shared", "-fPIC", "-pthread", sources=("partner.c",))
+    library = ctypes.CDLL(str(path))
+    for name, result, *arguments in (
+        ("start", c_void_p, c_int, c_void_p, c_void_p, c_void_p, c_void_p, c_uint, c_uint),
+        ("finish", c_long, c_void_p),
+        ("new_turn", c_void_p),
+        ("free_turn", None, c_void_p),
+        ("park", None, c_void_p),
+        ("prepare_park", None, c_void_p),
+        ("unpark", None, c_void_p),
+        ("unpark_each", None, c_void_p, c_uint),
+        ("park_timeout", c_int, c_void_p, c_int64, POINTER(c_int64)),
+    ):
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library

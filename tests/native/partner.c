@@ -119,6 +119,11 @@ void unpark(uint32_t *word) {
     aiopark_unpark(word, 0);
 }
 
+/* Words that lie side by side. */
+void unpark_each(uint32_t *words, unsigned count) {
+    for (unsigned i = 0; i < count; i++) aiopark_unpark(words + i, 0);
+}
+
 /* Also how long it took, in nanoseconds. */
 int park_timeout(uint32_t *word, int64_t ns, int64_t *took) {
     int64_t before = clock_now();

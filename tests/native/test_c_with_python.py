@@ -7,47 +7,16 @@ import random
 import sys
 import time
 from contextlib import ExitStack
-from ctypes import POINTER, c_int, c_int64, c_long, c_uint, c_void_p
+from ctypes import c_int64
 from pathlib import Path
 
 import pytest
 from support import PATIENCE, block_until, in_thread
 
 import aiopark
-import aiopark.lowlevel
-
-pytestmark = [
-    pytest.mark.skipif(sys.platform not in {"linux", "win32"}, reason="partner.c is written for Linux and mingw"),
-    pytest.mark.skipif(
-        not aiopark.lowlevel.default_backend().supports_native_wake, reason="native code cannot wake this backend"
-    ),
-]
 
 PING_PONG, UNPARKER, PARKER = range(3)  # what partner.c's threads do
 MILLISECOND = 1_000_000  # in nanoseconds
-
-
-@pytest.fixture(scope="module")
-def partner(request):
-    if sys.platform == "win32":
-        path = request.getfixturevalue("cross_compiled") / "partner.dll"
-    else:
-        build = request.getfixturevalue("build")
-        path = build("cc", "-std=gnu11", "-O2", "-shared", "-fPIC", "-pthread", sources=("partner.c",))
-    library = ctypes.CDLL(str(path))  # gives up the GIL
-    for name, result, *arguments in (
-        ("start", c_void_p, c_int, c_void_p, c_void_p, c_void_p, c_void_p, c_uint, c_uint),
-        ("finish", c_long, c_void_p),
-        ("new_turn", c_void_p),
-        ("free_turn", None, c_void_p),
-        ("park", None, c_void_p),
-        ("prepare_park", None, c_void_p),
-        ("unpark", None, c_void_p),
-        ("park_timeout", c_int, c_void_p, c_int64, POINTER(c_int64)),
-    ):
-        function = getattr(library, name)
-        function.restype, function.argtypes = result, arguments
-    return library
 
 
 def instruction(thread):

@@ -41,7 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: 0
     """
     parser = argparse.ArgumentParser(
-        prog="aiopark", description="Park asyncio and trio tasks until a thread unparks them.", allow_abbrev=False
+        prog="aiopark",
+        description="Park asyncio and trio tasks until a thread, native code or another process unparks them.",
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"aiopark {version('aiopark')}")
     commands = parser.add_subparsers(dest="command", metavar="command", required=True, title="commands")

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Final
 import aiopark
 from aiopark._cli._check import check, judge_deadline
 from aiopark._cli._found import run_on, version
+from aiopark._cli._process_demo import process_unparks_task
 from aiopark._cli._report import Line, Section
+from aiopark._watch import watcher
 from aiopark.lowlevel import default_backend
 
 if TYPE_CHECKING:
@@ -26,14 +28,15 @@ DEADLINE: Final = 0.02  # seconds
 
 
 def demo() -> Iterator[Section]:
-    """Run all steps. Blocks for less than a second."""
-    try:
-        title = f"aiopark {version('aiopark')}, threads wait with {default_backend().name}"
-    except (ValueError, aiopark.UnsupportedError) as error:
-        yield Section("aiopark demo", [Line("backend", str(error), holds=False)])
-        return
+    """Run all steps. Blocks for a second or two."""
+    for name, choose in (("backend", default_backend), ("watcher", watcher)):
+        try:
+            choose()
+        except (ValueError, aiopark.UnsupportedError) as error:
+            yield Section("aiopark demo", [Line(name, str(error), holds=False)])
+            return
     yield Section(
-        title,
+        f"aiopark {version('aiopark')}, threads wait with {default_backend().name}, words are watched by {watcher()}",
         [
             check("thread unparks task", _thread_unparks_task),
             check("task unparks thread", _task_unparks_thread),
@@ -42,6 +45,7 @@ def demo() -> Iterator[Section]:
             check("thread deadline", _deadline_of_thread),
             check("cancellation", _cancellation),
             _on_trio(),
+            process_unparks_task(),
         ],
     )
 

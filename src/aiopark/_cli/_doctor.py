@@ -17,30 +17,35 @@ from aiopark._cli._report import Line, Section
 from aiopark._cli._self_test import self_tests
 from aiopark._loops import running_loop
 from aiopark._loops._asyncio import AsyncioBridge
+from aiopark._watch import NAMES as WATCHERS
+from aiopark._watch import refused_watchers, watcher
 from aiopark.lowlevel import Futex, Portable, Ulock, WaitAddress, default_backend, refused_backends
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from aiopark._cli._check import Outcome
 
 
 def doctor() -> Iterator[Section]:
-    """Look around, then run the self-tests. Blocks for about half a second; for LIMIT a test that hangs."""
+    """Look around, then run the self-tests. Blocks for about two seconds; for LIMIT a test that hangs."""
     backends = list(_backends())
+    threads_can_park = all(line.holds is not False for line in backends)
+    watchers = list(_watchers()) if threads_can_park else [Line("watcher", "none without a backend")]
+    words_are_watched = threads_can_park and all(line.holds is not False for line in watchers)
     facts = [
         Line("aiopark", version("aiopark") or "version unknown: not installed"),
         Line("system", f"{platform.platform()}, {os.cpu_count()} processors"),
         Line("Python", _python()),
         *backends,
         Line("memory fence", _fence.NAME),
-        Line("watcher", _watcher()),
+        *watchers,
         _fact(check("doorbell", _doorbell)),
         *_loops(),
     ]
     yield Section("What is here", facts)
-    threads_can_park = all(line.holds is not False for line in backends)
-    tests = self_tests(loops(), threads=threads_can_park)
+    working = _working_watchers() if words_are_watched else []
+    tests = self_tests(loops(), threads=threads_can_park, watchers=working)
     yield Section("Self-test", [check(name, test) for name, test in tests.items()])
 
 
@@ -61,27 +66,37 @@ def _python() -> str:
 
 def _backends() -> Iterator[Line]:
     """Name the backend in use, then say of each other why it is not."""
-    forced = os.environ.get("AIOPARK_BACKEND")
+    names = [kind.name for kind in (Futex, WaitAddress, Ulock, Portable)]
+    return _choice("backend", lambda: default_backend().name, refused_backends, names)
+
+
+def _watchers() -> Iterator[Line]:
+    """Name the watcher in use, then say of each other why it is not."""
+    return _choice("watcher", watcher, refused_watchers, WATCHERS)
+
+
+def _choice(
+    kind: str, choose: Callable[[], str], refused: Callable[[], dict[str, str]], names: Sequence[str]
+) -> Iterator[Line]:
+    variable = f"AIOPARK_{kind.upper()}"
     chosen = ""
     try:
-        chosen = default_backend().name
+        chosen = choose()
     except (ValueError, aiopark.UnsupportedError) as error:
-        yield Line("backend", str(error), holds=False)
+        yield Line(kind, str(error), holds=False)
     else:
-        yield Line("backend", f"{chosen}, forced by AIOPARK_BACKEND" if forced else chosen)
-    refused = refused_backends()
-    for name in (kind.name for kind in (Futex, WaitAddress, Ulock, Portable)):
+        yield Line(kind, f"{chosen}, forced by {variable}" if os.environ.get(variable) else chosen)
+    reasons = refused()
+    for name in names:
         if name != chosen:
-            reason = refused.get(name)
-            yield Line(name, f"refused: {reason}" if reason else f"would work too: AIOPARK_BACKEND={name} forces it")
+            reason = reasons.get(name)
+            yield Line(name, f"refused: {reason}" if reason else f"would work too: {variable}={name} forces it")
 
 
-def _watcher() -> str:
-    try:
-        watcher = aiopark.statistics().watcher
-    except (ValueError, aiopark.UnsupportedError):
-        return "none without a backend"
-    return watcher or "none: this release watches no words on behalf of tasks"
+def _working_watchers() -> list[str]:
+    """Name the watchers that work here, the one in use first."""
+    refused = refused_watchers()
+    return [watcher(), *(name for name in WATCHERS if name != watcher() and name not in refused)]
 
 
 def _doorbell() -> Outcome:

@@ -80,7 +80,7 @@ class TrioWaiter:
 class TrioBridge(Mailbox):
     """The mailbox of one `trio.run`, which keeps it alive in a RunVar."""
 
-    __slots__ = ("_source", "_token")
+    __slots__ = ("_listens", "_source", "_token")
 
     time = staticmethod(trio.current_time)
     checkpoint = staticmethod(trio.lowlevel.checkpoint)
@@ -89,35 +89,45 @@ class TrioBridge(Mailbox):
         super().__init__()
         self._token = trio.lowlevel.current_trio_token()
         self._source: Callable[[], Any] = _nothing
+        self._listens: bool | None = None  # None: not yet; False: no more
         self._publish()
 
     def waiter(self) -> TrioWaiter:
         return TrioWaiter(self)
 
     def source(self, make: Callable[[int], Any]) -> Any:
-        """See `Loop.source`. A system task owns it, and ends with the run."""
+        """See `Loop.source`. A system task owns it, and ends with the run; what parks after that has none."""
         source = self._source()
-        if source is None and sys.platform == "linux":
+        if self._listens is None and sys.platform == "linux":
             eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             try:
                 source = make(eventfd)
                 trio.lowlevel.spawn_system_task(self._listen, eventfd, source)
-            except BaseException:
+            except BaseException as error:
                 os.close(eventfd)
+                if isinstance(error, RuntimeError):  # the run is about to end
+                    return None
                 raise
             self._source = weakref.ref(source)
-        return source
+            self._listens = True
+        return source if self._listens else None
 
     async def _listen(self, eventfd: int, source: Source) -> None:
         try:
             while True:
                 await trio.lowlevel.wait_readable(eventfd)
-                if sys.platform == "linux":
-                    os.eventfd_read(eventfd)
+                try:
+                    if sys.platform == "linux":
+                        os.eventfd_read(eventfd)
+                except BlockingIOError:
+                    pass  # a child that was forked inside of this run took it
                 self.collect(source)
         finally:
-            source.close()
-            os.close(eventfd)
+            self._listens = False
+            try:
+                source.close()
+            finally:
+                os.close(eventfd)
 
     def _ring(self) -> bool:
         self._run_soon(self.drain)

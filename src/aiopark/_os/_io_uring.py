@@ -12,12 +12,8 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import functools
 import os
-import platform
 import struct
-import sys
-import threading
 from typing import TYPE_CHECKING, Final
 
 from aiopark import _fork
@@ -28,7 +24,6 @@ from aiopark._os._io_uring_calls import (
     SETUP,
     failed,
     map_ring,
-    private_futex_slots,
     raw,
     system_call,
     unmap_ring,
@@ -61,6 +56,10 @@ _FUTEX2_SIZE_U32, _FUTEX2_PRIVATE = 2, 128
 _SQE: Final = struct.Struct("=BBHiQQIIQHHiQQ")
 _CQE: Final = struct.Struct("=QiI")  # user_data, res, flags
 _U32: Final = 0xFFFFFFFF
+
+
+# No ring is to be had now, as no descriptor or memory is left.
+NONE_LEFT: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 class ForeignThreadError(OSError):
@@ -186,11 +185,13 @@ class Ring:
         """Give the end of the queue, for `take_back`."""
         return self._sq_tail.value
 
-    def take_back(self, mark: int) -> None:
-        """Forget what was queued after the mark and is not submitted."""
+    def take_back(self, mark: int) -> bool:
+        """Forget what was queued after the mark. False: the kernel has some of it already; nothing is forgotten."""
         head, tail = self._sq_head.value, self._sq_tail.value
-        if (tail - mark) & _U32 <= (tail - head) & _U32:
-            self._sq_tail.value = mark
+        if (tail - mark) & _U32 > (tail - head) & _U32:
+            return False
+        self._sq_tail.value = mark
+        return True
 
     def has_more(self) -> bool:
         """Tell whether the kernel has something to ask for. From any thread."""
@@ -231,51 +232,3 @@ class Ring:
         if error == errno.EBUSY:
             raise BlockingIOError(error, "io_uring_enter: there are completions to be taken first")
         raise failed("io_uring_enter", error)
-
-
-@functools.cache
-def refusal() -> str | None:
-    """Say why no ring can wait on futexes here, or None if one can. Does not block."""
-    if sys.platform != "linux":
-        return f"io_uring is Linux' own, and this is {sys.platform}"
-    eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-    try:
-        ring = Ring(eventfd, int)
-        try:
-            # Two that end at once: the word holds something else.
-            other = ctypes.c_uint32(0)
-            for user_data, shared in enumerate((False, True)):
-                ring.prepare(ctypes.addressof(other), 1, user_data, shared=shared)
-            ring.submit()
-            results = [result for _, result in ring.completions()]
-        finally:
-            ring.close()
-    except OSError as error:
-        return _hint(error)
-    finally:
-        os.close(eventfd)
-    if results != [-errno.EAGAIN] * 2:
-        return f"IORING_OP_FUTEX_WAIT gave {results} (it came with Linux 6.7, and this is {platform.release()})"
-    return None
-
-
-def _hint(error: OSError) -> str:
-    """Say what the error of a probe usually means."""
-    if error.errno == errno.EPERM:
-        return f"{error.strerror} (a seccomp filter, or the sysctl kernel.io_uring_disabled)"
-    if error.errno in {errno.ENOSYS, errno.EINVAL}:
-        return f"{error.strerror} (it takes Linux 6.7, and this is {platform.release()})"
-    return str(error.strerror)
-
-
-def settle_private_futexes() -> None:
-    """Keep private waits of rings from being orphaned. Call it before a ring is used, in a child of a fork again.
-
-    Since Linux 6.16 the first thread of a process gives it a futex table of its own, and leaves private waits that a
-    ring holds in the global one, where no wake finds them any more. So the table is made first, by a thread that does
-    nothing.
-    """
-    if private_futex_slots() == 0:
-        thread = threading.Thread(target=int, name="aiopark-futex-table", daemon=True)
-        thread.start()
-        thread.join()

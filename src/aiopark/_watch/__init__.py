@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiopark import _fork
 from aiopark._errors import UnsupportedError
-from aiopark._os import Futex, _io_uring, default_backend
+from aiopark._os import Futex, _io_uring_probe, default_backend
 from aiopark._watch import _loop_ring, _threads
 from aiopark._watch._protocol import Hint, Watch
 from aiopark._watch._threads import ThreadWatch
@@ -84,7 +84,7 @@ def refused_watchers() -> dict[str, str]:
         UnsupportedError: AIOPARK_BACKEND forces a backend that does not work here.
     """
     backend = default_backend().name
-    reason = _io_uring.refusal()
+    reason = _io_uring_probe.refusal()
     if reason is None and backend != Futex.name:
         reason = f"a ring waits on futexes, and threads here wait with {backend}"
     return {} if reason is None else {RingWatch.name: reason}

@@ -16,16 +16,16 @@ Measured: a native thread's unpark reaches its task in LATENCY_BEFORE µs withou
 
 from __future__ import annotations
 
-import errno
 import itertools
-import os
 import weakref
 from typing import TYPE_CHECKING, Final
 
 from aiopark import _fork
 from aiopark._fence import full_fence
-from aiopark._os._io_uring import ForeignThreadError, Ring, settle_private_futexes
-from aiopark._word import PERMIT
+from aiopark._os._io_uring import ForeignThreadError, Ring
+from aiopark._os._io_uring_probe import settle_private_futexes
+from aiopark._watch._arm import EXPECTED, Arm
+from aiopark._word import holds_permit
 
 if TYPE_CHECKING:
     import ctypes
@@ -33,45 +33,11 @@ if TYPE_CHECKING:
     from aiopark._watch._protocol import Hint
     from aiopark._word import Word
 
-# 0: woken. EAGAIN: the word held something else. ECANCELED: the ring's thread has ended. EINTR: look again.
-_EXPECTED: Final = frozenset({0, -errno.EAGAIN, -errno.ECANCELED, -errno.EINTR})
 # Up to so many words are looked at, 0.2 µs each, before the kernel is asked.
 FEW: Final = 16
 
 # Every ring of a loop. `add`, `discard` and `copy` of a set of weak references are atomic.
 rings: Final[set[weakref.ref[LoopRing]]] = set()
-
-
-class Arm:
-    """A wait in the kernel. The owner of the word waits through it again, if it sleeps again before it is done."""
-
-    __slots__ = ("again", "done", "early", "failure", "hint", "memory", "ring", "word")
-
-    def __init__(self, ring: LoopRing, word: Word, hint: Hint) -> None:
-        self.ring: Final = ring
-        self.word: Final = word
-        self.hint: Final = hint
-        self.memory: ctypes.c_uint32 | None = (
-            word._cell
-        )  # the kernel reads it when a wait is submitted; None: taken off
-        self.failure: OSError | None = None
-        self.done = False
-        self.early = False  # hinted, and not reaped yet
-        self.again: int | None = None  # what the word held when the owner went to sleep after an early hint
-
-    def complete(self, result: int) -> None:
-        """Take note that the kernel waits no more."""
-        if result not in _EXPECTED:
-            text = f"io_uring's FUTEX_WAIT on the word at {self.word.address:#x}: {os.strerror(-result)}"
-            self.failure = OSError(-result, text)
-        self.done = True
-        self.memory = None
-        self.hint()
-
-    def take_off(self) -> None:
-        """Have the kernel wait no longer. From any thread."""
-        self.memory = None
-        self.word._wake_all()
 
 
 class LoopRing:
@@ -84,15 +50,31 @@ class LoopRing:
         OSError: no ring is to be had.
     """
 
-    __slots__ = ("__weakref__", "_arms", "_early", "_epoch", "_eventfd", "_numbers", "_ring")
+    __slots__ = (
+        "__weakref__",
+        "_again",
+        "_arms",
+        "_early",
+        "_epoch",
+        "_eventfd",
+        "_numbers",
+        "_ring",
+        "_sent",
+        "token",
+    )
 
     def __init__(self, eventfd: int) -> None:
         self._ring: Ring | None = None
         self._arms: dict[int, Arm] = {}  # by the number of each wait
         self._early: list[Arm] = []
+        self._again: list[tuple[Arm, int]] = []  # to wait once more, while the word holds that
+        self._sent: list[
+            tuple[Arm, ctypes.c_uint32]
+        ] = []  # queued once more, with the memory that the kernel will read
         self._epoch: Final = _fork.epoch
         self._eventfd: Final = eventfd
         self._numbers: Final = itertools.count()
+        self.token: Final = object()
         settle_private_futexes()
         self._ring = Ring(eventfd, full_fence)
         rings.add(weakref.ref(self, rings.discard))
@@ -106,37 +88,34 @@ class LoopRing:
         Raises:
             OSError: the kernel refused.
         """
-        arm = Arm(self, word, hint)
+        arm = Arm(self.token, word, hint)
         ring = self._ring
         if ring is None:
             ring = self._ring = Ring(self._eventfd, full_fence)
         mark = ring.mark()
-        number = None
+        number = next(self._numbers)
         try:
-            number = self._prepare(ring, arm, seen)
+            self._queue(ring, number, arm, seen)
             self._submit(ring)
         except ForeignThreadError:
             self._retire()  # this arm too is done then, and its task tries again
         except BaseException:
-            ring.take_back(mark)
-            if number is not None:
-                del self._arms[number]
+            if ring.take_back(mark):  # else the kernel has it, and what completes will be passed on
+                self._arms.pop(number, None)
             raise
         return arm
 
-    def _prepare(self, ring: Ring, arm: Arm, seen: int) -> int:
+    def _queue(self, ring: Ring, number: int, arm: Arm, seen: int) -> None:
         # A number of its own for each wait, and noted first: no completion is ever one that nobody knows.
-        number = next(self._numbers)
         self._arms[number] = arm
         while not ring.prepare(arm.word.address, seen, number, shared=arm.word.shared):
             self._submit(ring)
-        return number
 
     def _submit(self, ring: Ring) -> None:
         try:
             ring.submit()
         except BlockingIOError:
-            self._reap(ring)
+            self._take(ring)
             ring.submit()
 
     def collect(self) -> None:
@@ -148,7 +127,8 @@ class LoopRing:
             self._reap(ring)
         elif ring.has_more():
             for arm in list(self._arms.values()):
-                if arm.word.load() == PERMIT:
+                memory = arm.memory
+                if memory is not None and holds_permit(memory):
                     self._early.append(arm)
                     arm.early = True
                     arm.hint()
@@ -156,42 +136,57 @@ class LoopRing:
     def settle(self) -> None:
         """See `Source.settle`."""
         ring = self._ring
-        if ring is None or self._epoch != _fork.epoch:
-            return
-        self._reap(ring)
-        while self._early:  # those that are not done, the kernel still waits for
-            arm = self._early[-1]
-            arm.early, arm.again = False, None
-            self._early.pop()
+        if ring is not None and self._epoch == _fork.epoch:
+            self._reap(ring)
 
     def _reap(self, ring: Ring) -> None:
-        """Take what is completed, and wait on for those who sleep again already."""
-        again = []
+        """Take what is completed, and wait on for those who sleep again already.
+
+        What an exception interrupts here goes on at the next call: it waits in `_again`, in the queue, or in `_sent`.
+        """
         try:
-            for number, result in ring.completions():
-                arm = self._arms.get(number)
-                if arm is None:
-                    continue  # interrupted before it counted as taken, so it comes twice
-                if arm.again is not None and arm.memory is not None and result in _EXPECTED:
-                    seen, arm.again = arm.again, None
-                    self._prepare(ring, arm, seen)
-                    again.append(arm)
+            self._take(ring)
+            while self._early:  # those that are not done, the kernel still waits for
+                arm = self._early[-1]
+                arm.early, arm.again = False, None
+                self._early.pop()
+            while self._again:
+                arm, seen = self._again[-1]
+                memory = arm.memory
+                if memory is None:  # taken off meanwhile
+                    arm.complete(0)
                 else:
-                    arm.complete(result)
-                del self._arms[number]
-            if again:
-                self._submit(ring)
-                for arm in again:
-                    if arm.memory is None:  # taken off before it was submitted
-                        arm.take_off()
+                    self._sent.append((arm, memory))
+                    self._queue(ring, next(self._numbers), arm, seen)
+                self._again.pop()
+            self._submit(ring)
+            while self._sent:
+                arm, memory = self._sent[-1]
+                if arm.memory is None:  # taken off before it was submitted
+                    arm.word._wake_all()
+                self._sent.pop()
         except ForeignThreadError:
             self._retire()
+
+    def _take(self, ring: Ring) -> None:
+        for number, result in ring.completions():
+            arm = self._arms.get(number)
+            if arm is None:
+                continue  # interrupted before it counted as taken, so it comes twice
+            if arm.again is not None and result in EXPECTED:
+                self._again.append((arm, arm.again))
+                arm.again = None
+            else:
+                arm.complete(result)
+            self._arms.pop(number, None)
 
     def _retire(self) -> None:
         """Give the ring up: the loop ran on another thread before, whose it is. All are hinted, and arm again."""
         ring, self._ring = self._ring, None
-        arms, self._arms = self._arms, {}
-        for arm in arms.values():
+        arms = [*self._arms.values(), *(arm for arm, _ in self._again)]
+        self._arms = {}
+        self._early, self._again, self._sent = [], [], []
+        for arm in arms:
             arm.take_off()
             arm.complete(0)
         if ring is not None:
@@ -199,14 +194,10 @@ class LoopRing:
 
     def close(self) -> None:
         """See `Source.close`. The kernel waits no longer when it returns. Idempotent."""
-        ring, self._ring = self._ring, None
         if self._epoch == _fork.epoch:
-            for arm in list(self._arms.values()):
-                arm.take_off()
-                arm.done = True
-        self._arms.clear()
-        if ring is not None:
-            ring.close()
+            self._retire()
+        elif self._ring is not None:
+            self._ring.close()
 
     def __del__(self) -> None:
         self.close()

@@ -55,18 +55,29 @@ class WatchThread:
         self._again: Final = ThreadParker()
         self._armed = False
         self.thread: Final = threading.Thread(target=self._run, name=f"aiopark-watch-{word.address:#x}", daemon=True)
-        with _stack:
-            before = threading.stack_size(STACK)
-            try:
-                self.thread.start()
-            finally:
-                threading.stack_size(before)
+
+    def start(self) -> None:
+        try:
+            with _stack:
+                before = threading.stack_size(STACK)
+                try:
+                    self.thread.start()
+                finally:
+                    threading.stack_size(before)
+        except BaseException:  # no thread to be had; or a signal handler that raises, and there is one nobody knows
+            self.closing = True
+            self._again.unpark()
+            raise
 
     def arm(self) -> None:
         full_fence()  # Pairs with: the fence in _run. The caller's place in the slot is visible before this look.
         if not self._armed:
-            self._armed = True
-            self._again.unpark()
+            try:
+                self._armed = True
+                self._again.unpark()
+            except BaseException:
+                self._again.unpark()  # a signal handler that raises came in between
+                raise
 
     def stop(self) -> bool:
         """Ask the thread to end. False: it may have been on its way to sleep, and have missed it; ask again."""
@@ -102,10 +113,11 @@ class ThreadWatch:
 
     name: ClassVar[str] = "threads"
 
-    __slots__ = ("__weakref__", "_hint", "_thread", "_word")
+    __slots__ = ("__weakref__", "_closed", "_hint", "_thread", "_word")
 
     def __init__(self, word: Word, hint: Hint) -> None:
         self._thread: WatchThread | None = None
+        self._closed = False
         self._word: Final = word
         self._hint: Final = hint
 
@@ -113,16 +125,23 @@ class ThreadWatch:
         """See `Watch.arm`. Starts the thread at the first call, and in a child of a fork."""
         thread = self._thread
         if thread is None or thread.epoch != _fork.epoch:
-            thread = self._thread = WatchThread(self._word, self._hint)
+            thread = WatchThread(self._word, self._hint)
+            thread.start()
+            self._thread = thread
         if thread.failure is not None:
+            self._thread = None  # it has ended; the next park tries again
             raise thread.failure
         thread.arm()
+        if self._closed:  # by another thread, meanwhile
+            self.close()
 
     def close(self) -> None:
         """See `Watch.close`."""
+        self._closed = True
         thread = self._let_go()
         if thread is not None and thread.thread is not threading.current_thread():
-            while not thread.stop():
+            # At exit no thread ends any more, it is just stopped.
+            while not thread.stop() and not sys.is_finalizing():
                 thread.thread.join(PATIENCE)
 
     def __del__(self) -> None:

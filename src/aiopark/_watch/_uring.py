@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from aiopark._errors import UnsupportedError
+from aiopark._os._io_uring import NONE_LEFT
 from aiopark._watch._loop_ring import LoopRing
 from aiopark._watch._threads import ThreadWatch
 
 if TYPE_CHECKING:
-    from aiopark._watch._loop_ring import Arm
+    from aiopark._watch._arm import Arm
     from aiopark._watch._protocol import Hint, SourceOf
     from aiopark._word import Word
-
-# No ring is to be had, as no descriptor or memory is left: a thread must do.
-_NONE_LEFT: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 class RingWatch:
@@ -42,36 +39,43 @@ class RingWatch:
 
     def arm(self, seen: int, source_of: SourceOf) -> None:
         """See `Watch.arm`."""
-        if not self._arm_ring(seen, source_of):
+        ring = self._ring_of(source_of)
+        arm = self._arm
+        if arm is not None and not arm.done and ring is not None and arm.token is ring.token:
+            if arm.early:
+                arm.again = seen
+            return
+        self._arm = None
+        if arm is not None:
+            arm.take_off()  # it would swallow the wake, and pass it on only if its loop runs
+            if arm.failure is not None:
+                raise arm.failure
+        if ring is None or not self._arm_on(ring, seen):
             if self._thread is None:
                 self._thread = ThreadWatch(self._word, self._hint)
             self._thread.arm(seen, source_of)
         if self._closed:  # by another thread, meanwhile
-            self._take_off()
+            self._stop()
 
-    def _arm_ring(self, seen: int, source_of: SourceOf) -> bool:
+    def _ring_of(self, source_of: SourceOf) -> LoopRing | None:
         try:
             ring: LoopRing | None = source_of(LoopRing)
-            if ring is None:
-                if self._alone:
-                    raise UnsupportedError(
-                        "this event loop watches no eventfd, which a ring needs; unset AIOPARK_WATCHER, or use threads"
-                    )
-                return False
-            arm = self._arm
-            if arm is not None and not arm.done:
-                if arm.ring is ring:
-                    if arm.early:
-                        arm.again = seen
-                    return True
-                arm.take_off()  # it would swallow the wake, and pass it on only if its loop runs
-            if arm is not None and arm.failure is not None:
-                self._arm = None
-                raise arm.failure
-            self._used = True
+        except OSError as error:
+            if self._alone or error.errno not in NONE_LEFT:
+                raise
+            return None
+        if ring is None and self._alone:
+            raise UnsupportedError(
+                "this event loop cannot watch an eventfd, which a ring needs; unset AIOPARK_WATCHER, or use threads"
+            )
+        return ring
+
+    def _arm_on(self, ring: LoopRing, seen: int) -> bool:
+        self._used = True
+        try:
             self._arm = ring.arm(self._word, seen, self._hint)
         except OSError as error:
-            if self._alone or error.errno not in _NONE_LEFT:
+            if self._alone or error.errno not in NONE_LEFT:
                 raise
             return False
         return True
@@ -80,16 +84,20 @@ class RingWatch:
         """See `Watch.close`."""
         if not self._closed:
             self._closed = True
-            self._take_off()
-            if self._thread is not None:
-                self._thread.close()
+            self._stop()
+
+    def _stop(self) -> None:
+        self._take_off()
+        if self._thread is not None:
+            self._thread.close()
 
     def _take_off(self) -> None:
-        if self._used:
+        memory = self._word._cell
+        if self._used and memory is not None:
             # Also what an interrupted arm left in the kernel: it would swallow a wake of the word's next owner.
+            self._word._wake_all()
             if self._arm is not None:
                 self._arm.memory = None
-            self._word._wake_all()
 
     def __del__(self) -> None:
         if not self._closed:
