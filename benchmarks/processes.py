@@ -1,14 +1,18 @@
 """Another process wakes a task, which wakes that process: seconds until the task runs, and seconds a round trip.
 
-    python benchmarks/processes.py [--rounds 40] [--trips 200]
+    python benchmarks/processes.py [--rounds 40] [--trips 200] [--apart]
 
 Against what is in use for it: a socketpair (`loop.sock_recv`, and streams), `multiprocessing.Event` in
 `asyncio.to_thread`, and ZeroMQ's PAIR over ipc. In each contest the other process blocks in the contestant's own call
-until it is asked, and answers by it: `ThreadParker.park`, `socket.recv`, `Event.wait`, `zmq.Socket.recv`. Both
-processes are pinned to one and the same core.
+until it is asked, and answers by it: `ThreadParker.park`, `socket.recv`, `Event.wait`, `zmq.Socket.recv`.
+
+Both processes are pinned to one and the same core, so what the other one does after its answer, until it blocks again,
+may count too; and it may have answered before the loop sleeps: then `sock_recv` returns without a pass through the
+loop, while a park is a checkpoint and takes one. --apart pins the other process to another core.
 
 Latency: the process pauses 150 µs after it was asked, so that the loop is asleep, takes the time and answers; the task
-takes the time when it runs. Round trip: without the pause. Exit status 1 if a bound fails.
+takes the time when it runs. Round trip: without the pause, from before it asks. Of a round's trips the median counts.
+Exit status 1 if a bound fails.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import multiprocessing
+import os
 import socket
 import statistics
 import sys
@@ -25,12 +30,12 @@ from collections.abc import Callable, Coroutine
 from multiprocessing.shared_memory import SharedMemory
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import uvloop
 import zmq
 import zmq.asyncio
-from _measure import Rounds, pin_to_one_core, show
+from _measure import LIBUV, Rounds, pin_to_one_core, show
 
 import aiopark
+from aiopark.lowlevel import default_backend
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Event
@@ -46,7 +51,11 @@ SPAWN = multiprocessing.get_context("spawn")
 Pair = tuple[Callable[[], object], Callable[[], object]]  # wait, wake
 
 
-def other_process(pause: Any, at: Any, connect: Callable[..., Pair], arguments: tuple[Any, ...]) -> None:
+def other_process(
+    core: int | None, pause: Any, at: Any, connect: Callable[..., Pair], arguments: tuple[Any, ...]
+) -> None:
+    if core is not None:
+        os.sched_setaffinity(0, {core})
     wait, wake = connect(*arguments)
     now = time.monotonic_ns
     while True:
@@ -192,18 +201,19 @@ CONTESTANTS: dict[str, type[Contestant]] = {
 
 
 async def trips(contestant: Contestant, at: Any, count: int) -> tuple[float, float]:
-    """Give the median latency, and the seconds of one round trip."""
+    """Give the median latency and the median round trip, in seconds."""
     trip, now = contestant.trip, time.monotonic_ns
-    latencies = []
-    start = time.perf_counter()
+    latencies, round_trips = [], []
     for _ in range(count):
+        start = now()
         await trip()
-        latencies.append(now() - at.value)
-    elapsed = time.perf_counter() - start
-    return statistics.median(latencies) / 1e9, elapsed / count
+        end = now()
+        latencies.append(end - at.value)
+        round_trips.append(end - start)
+    return statistics.median(latencies) / 1e9, statistics.median(round_trips) / 1e9
 
 
-async def contest(rounds: int, count: int) -> tuple[Rounds, Rounds]:
+async def contest(rounds: int, count: int, core: int | None) -> tuple[Rounds, Rounds]:
     latency: Rounds = {name: [] for name in CONTESTANTS}
     round_trip: Rounds = {name: [] for name in CONTESTANTS}
     pause, at = (SPAWN.Value("q", 0, lock=False) for _ in range(2))
@@ -212,7 +222,7 @@ async def contest(rounds: int, count: int) -> tuple[Rounds, Rounds]:
     try:
         for contestant in contestants.values():
             await contestant.open()
-            arguments = (pause, at, contestant.connect, contestant.arguments)
+            arguments = (core, pause, at, contestant.connect, contestant.arguments)
             process = SPAWN.Process(target=other_process, args=arguments, daemon=True)
             process.start()
             processes.append(process)
@@ -236,15 +246,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--trips", type=int, default=200)
+    parser.add_argument("--apart", action="store_true")
     arguments = parser.parse_args()
+    if not default_backend().supports_shared:
+        print(f"{default_backend().name} wakes nobody in another process")
+        return 1
+    core = min(os.sched_getaffinity(0)) if arguments.apart else None
     pinned = pin_to_one_core()
+    if core is not None:
+        pinned += f", the other process to {core}"
     runners: dict[str, Callable[[Coroutine[Any, Any, tuple[Rounds, Rounds]]], tuple[Rounds, Rounds]]] = {
         "asyncio": asyncio.run,
-        "uvloop": uvloop.run,
+        LIBUV.__name__: LIBUV.run,
     }
     results: dict[str, dict[str, Rounds]] = {"latency": {}, "round trip": {}}
     for name, run in runners.items():
-        results["latency"][name], results["round trip"][name] = run(contest(arguments.rounds, arguments.trips))
+        results["latency"][name], results["round trip"][name] = run(contest(arguments.rounds, arguments.trips, core))
     kept = True
     for measure, settings in results.items():
         kept &= show(
