@@ -149,13 +149,13 @@ def test_a_handle_that_is_called_again_wakes_no_later_park(parker: ThreadParker)
 
 
 def test_a_handle_that_is_never_called_delays_to_the_deadline_and_loses_nothing(parker: ThreadParker) -> None:
-    def park() -> None:
+    def park(seconds: float) -> None:
         answers.append(parker.park_timeout(seconds))
 
     for seconds in (0.2, 2.0, 20.0):  # once more, with more time, where the machine was too slow to see it parked
         answers: list[bool] = []
         with Crew() as crew:
-            crew.start(park)
+            crew.start(park, seconds)
             eventually(lambda: answers or is_parked(parker))  # noqa: B023  # called at once
             parker.unpark_lock()
         if answers == [True]:
