@@ -28,6 +28,13 @@ AIOLOGIC = "aiologic.Event"
 TO_THREAD = "to_thread(threading.Event().wait)"
 AIOPARK = "aiopark.Parker"
 
+# Claimed for the systems whose loops watch an eventfd or a socket of ours; on Windows they are woken their own way.
+BOUNDS = [
+    ("asyncio", AIOPARK, REFERENCE, 0.70),
+    ("asyncio", AIOPARK, AIOLOGIC, 0.55),
+    ("uvloop", AIOPARK, REFERENCE, 0.90),
+]
+
 
 class Contestant(Protocol):
     """`prepare` and `wait` run in the task, `wake` in the thread."""
@@ -137,11 +144,7 @@ def main() -> int:
         f"thread to task to thread, Python {sys.version.split()[0]}, {pinned}",
         results,
         REFERENCE,
-        [
-            ("asyncio", AIOPARK, REFERENCE, 0.70),
-            ("asyncio", AIOPARK, AIOLOGIC, 0.55),
-            ("uvloop", AIOPARK, REFERENCE, 0.90),
-        ],
+        [] if sys.platform == "win32" else BOUNDS,
     )
     return 0 if kept else 1
 

@@ -2,7 +2,9 @@
 
 asyncio's `call_soon_threadsafe` builds a Handle and writes to a socket for every call; this writes to an eventfd
 where there is one (8 bytes in the kernel, one descriptor). Where the loop cannot watch descriptors (Windows'
-Proactor, some Qt loops), or none is to be had, there is no doorbell and `call_soon_threadsafe` is used.
+Proactor, some Qt loops), or none is to be had, there is no doorbell and `call_soon_threadsafe` is used. On Windows no
+loop gets one: there it could only be a socket, which costs more than each loop's own way to be woken (under Wine: 4.8
+against 0.9 of `call_soon_threadsafe` and a Future on winloop, 1.1 against 0.6 on asyncio's selector loop).
 
 The loop owns the doorbell, through the reader that it registers; a bridge knows it by a weak reference. So the
 descriptor closes when the loop does, whoever is still parked there. Whoever rings holds the doorbell meanwhile, so
@@ -121,6 +123,8 @@ Doorbell = EventfdDoorbell | SocketDoorbell
 
 def hang(loop: AbstractEventLoop, answer: Callable[[], object]) -> weakref.ref[Doorbell] | None:
     """Hang a doorbell at the loop's door, which the loop owns. None: this loop has to do without one."""
+    if sys.platform == "win32":
+        return None
     kind = EventfdDoorbell if hasattr(os, "eventfd") else SocketDoorbell
     try:
         doorbell = kind(answer)

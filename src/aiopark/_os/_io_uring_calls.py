@@ -17,6 +17,13 @@ _PROT_READ_WRITE, _MAP_SHARED_POPULATE = 3, 0x8001
 _MADV_DONTFORK: Final = 10
 _PR_FUTEX_HASH, _GET_SLOTS = 78, 2  # Linux 6.16
 
+# On Linux alone; nobody calls them elsewhere.
+raw: Callable[..., int]
+_mmap: Callable[..., int]
+_munmap: Callable[..., int]
+_madvise: Callable[..., int]
+_prctl: Callable[..., int]
+
 
 def failed(call: str, error: int) -> OSError:
     """Build the OSError of a call."""
