@@ -329,11 +329,12 @@ class Parker:
                     await waiter.sleep(deadline)
                 # Both permits at once: at most one is ever in store.
                 taken = word is not None and word._take_now()
-                try:
-                    del cell[PERMIT]
-                    taken = True
-                except KeyError:
-                    pass
+                if PERMIT in cell:  # not left to the except: a KeyError costs 0.4 µs, and a word's wake has no PERMIT
+                    try:
+                        del cell[PERMIT]
+                        taken = True
+                    except KeyError:
+                        pass  # a prepare_park in another thread dropped it
                 if taken:
                     return True
                 if CLOSED in cell:
