@@ -309,7 +309,7 @@ class Parker:
         if waiter is not None:
             waiter.wake()
 
-    async def _park(self, loop: Loop, deadline: float) -> bool:  # noqa: C901  # one frame: see below
+    async def _park(self, loop: Loop, deadline: float) -> bool:  # noqa: C901, PLR0912  # one frame: see below
         cell, word = self._cell, self.word
         timed = deadline != math.inf  # the others need no clock
         thrown_away = False
