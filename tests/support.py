@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import importlib.util
+import os
 import signal
 import sys
 import threading
@@ -31,7 +32,8 @@ REAL_BACKENDS = {kind.name: kind for kind in (Futex, WaitAddress, Ulock, Portabl
 # The watchers that work here.
 WATCHERS = {kind.name: kind for kind in (RingWatch, ThreadWatch) if kind.name not in refused_watchers()}
 
-PATIENCE = 30.0  # seconds until a condition counts as never
+# Seconds until a condition counts as never; longer by a factor where a processor is emulated.
+PATIENCE = 30.0 * float(os.environ.get("AIOPARK_TEST_PATIENCE", "1"))
 
 # Wine is a re-implementation of Windows; what is its own fault, and not Windows' behaviour, is told apart by this.
 UNDER_WINE = sys.platform == "win32" and hasattr(ctypes.WinDLL("ntdll"), "wine_get_version")

@@ -17,7 +17,7 @@ from typing import Any, Self
 from aiopark._os import Portable, _portable
 
 # No wait of a test goes on for longer, so that a lost wake-up is a failed test and not a hung one.
-PATIENCE = 20.0
+PATIENCE = 20.0 * float(os.environ.get("AIOPARK_TEST_PATIENCE", "1"))
 
 _TASKS = Path("/proc/self/task")
 

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Final
 
 from aiopark._os import Futex
+from aiopark._os._backend import load_keeping_gil
 
 _SEQ_CST: Final = 5  # memory_order_seq_cst
 
@@ -23,7 +24,7 @@ def choose() -> tuple[str, Callable[[], object]]:
         "win32": ("kernel32", "FlushProcessWriteBuffers", ()),
     }.get(sys.platform, ("libatomic.so.1", "atomic_thread_fence", (_SEQ_CST,)))  # GCC's run-time library
     try:
-        fence = ctypes.PyDLL(library)[symbol]
+        fence = load_keeping_gil(library)[symbol]
     except (OSError, AttributeError):
         pass
     else:

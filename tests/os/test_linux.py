@@ -178,6 +178,18 @@ def test_a_private_wake_on_memory_that_is_gone_is_nothing(futex: Futex) -> None:
     futex.wake_all(UNMAPPED)
 
 
+def test_without_the_calls_that_keep_the_gil(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(ctypes, "PyDLL", raising=False)  # as in PyPy
+    cell = ctypes.c_uint32(1)
+    futex = Futex.create()
+    if futex is None:
+        pytest.skip(str(Futex.refusal()))
+    with Crew() as crew:
+        crew.start(futex.wait, ctypes.addressof(cell), 1)
+        eventually(lambda: asleep(ctypes.addressof(cell)) == 1)
+        futex.wake_one(ctypes.addressof(cell))
+
+
 def timespecs(monkeypatch: pytest.MonkeyPatch, futex: Futex, timespec: type[Timespec32 | Timespec64]) -> list[int]:
     """Give the list to which each wait adds its absolute deadline in nanoseconds, as the kernel would read it."""
     seen: list[int] = []

@@ -176,7 +176,7 @@ def test_where_the_functions_are_looked_for(
     true_sizeof = ctypes.sizeof
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setattr(ctypes, "WinDLL", load, raising=False)
-    monkeypatch.setattr(ctypes, "PyDLL", load)
+    monkeypatch.setattr(ctypes, "PyDLL", load, raising=False)
     monkeypatch.setattr(ctypes, "sizeof", lambda t: pointer_bytes if t is ctypes.c_void_p else true_sizeof(t))
     backend, refusal = WaitAddress.create(), WaitAddress.refusal()
     if loaded is None:

@@ -51,6 +51,11 @@ class Backend(Protocol):
         ...
 
 
+def load_keeping_gil(library: str | None, **keywords: Any) -> ctypes.CDLL:
+    """Load a library for calls that never wait, so that they need not give the GIL up. PyPy's ctypes always does."""
+    return getattr(ctypes, "PyDLL", ctypes.CDLL)(library, **keywords)
+
+
 def call_and_errno(
     function: Callable[..., int], *arguments: Any, errno: Callable[[], int] = ctypes.get_errno
 ) -> tuple[int, int]:

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Final
 
-from aiopark._os._backend import call_and_errno
+from aiopark._os._backend import call_and_errno, load_keeping_gil
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +65,7 @@ def private_futex_slots() -> int:
 
 
 if sys.platform == "linux":
-    _library = ctypes.PyDLL(None, use_errno=True)  # keeps the GIL: none of these calls waits
+    _library = load_keeping_gil(None, use_errno=True)  # none of these calls waits
 
     def _function(name: str, result: type, *arguments: type) -> Callable[..., int]:
         function = _library[name]

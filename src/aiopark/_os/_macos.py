@@ -11,7 +11,7 @@ import sys
 import time
 from typing import Any, ClassVar, Final, Protocol
 
-from aiopark._os._backend import LONGEST_WAIT, call_and_errno, call_failed
+from aiopark._os._backend import LONGEST_WAIT, call_and_errno, call_failed, load_keeping_gil
 
 SIZE: Final = 4
 SYNC_SHARED: Final = 1
@@ -133,8 +133,8 @@ class Ulock:
 
     @classmethod
     def _load(cls, library: str | None) -> "Ulock | str":
-        # CDLL gives the GIL up while the call waits; PyDLL keeps it, for calls that never do.
-        waits, wakes = ctypes.CDLL(library, use_errno=True), ctypes.PyDLL(library, use_errno=True)
+        # CDLL gives the GIL up while the call waits.
+        waits, wakes = ctypes.CDLL(library, use_errno=True), load_keeping_gil(library, use_errno=True)
         for generation in (_OsSync, _Ulock):
             try:
                 return cls(generation(waits, wakes))

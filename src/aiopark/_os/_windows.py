@@ -11,7 +11,7 @@ import threading
 import time
 from typing import Any, ClassVar, Final
 
-from aiopark._os._backend import LONGEST_WAIT, call_and_errno, call_failed
+from aiopark._os._backend import LONGEST_WAIT, call_and_errno, call_failed, load_keeping_gil
 
 INFINITE: Final = 0xFFFFFFFF
 ERROR_TIMEOUT: Final = 1460
@@ -81,7 +81,7 @@ class WaitAddress:
             try:
                 waits = ctypes.WinDLL(library, use_last_error=True)
                 # The wakes never block, so they keep the GIL (64-bit Windows has one calling convention).
-                wakes = ctypes.PyDLL(library) if ctypes.sizeof(ctypes.c_void_p) == 8 else waits
+                wakes = load_keeping_gil(library) if ctypes.sizeof(ctypes.c_void_p) == 8 else waits
                 return cls(waits["WaitOnAddress"], wakes["WakeByAddressSingle"], wakes["WakeByAddressAll"])
             except (OSError, AttributeError):
                 continue
