@@ -101,15 +101,17 @@ class Parker:
 
     def __init__(self, word: Word | None = None) -> None:
         self.word: Final = word
-        self._cell: Final = _Cell()
         self._watch: Watch | None = None
-        if word is not None:
-            if not isinstance(word, Word):
-                raise TypeError(f"a Parker parks on a Word, or on none, not on {type(word).__name__}")
-            word.load()  # is it open?
-            cell = weakref.ref(self._cell)
-            self._watch = watch(word, partial(_hint, cell))
-            claim(word._slot, _Tenant(word, cell), "Word")
+        if word is None:
+            self._cell: dict[str, Any] = {}
+            return
+        if not isinstance(word, Word):
+            raise TypeError(f"a Parker parks on a Word, or on none, not on {type(word).__name__}")
+        word.load()  # is it open?
+        self._cell = cell = _Cell()
+        reference = weakref.ref(cell)
+        self._watch = watch(word, partial(_hint, reference))
+        claim(word._slot, _Tenant(word, reference), "Word")
 
     def __repr__(self) -> str:
         cell = self._cell.copy()
