@@ -180,7 +180,7 @@ def test_close_is_refused_while_somebody_is_parked(word: Word) -> None:
     with Crew() as crew:
         thread = crew.start(ThreadParker(word).park_until, soon())
         eventually(lambda: asleep(word.address) == 1)
-        with pytest.raises(RuntimeError, match="parked") as caught:
+        with pytest.raises(RuntimeError, match="still parks") as caught:
             word.close()
         assert type(caught.value) is RuntimeError
         assert asleep(word.address) == 1  # unharmed

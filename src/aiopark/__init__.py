@@ -1,4 +1,4 @@
-"""aiopark: park asyncio and trio tasks until a thread unparks them."""
+"""aiopark: park asyncio and trio tasks until a thread, native code or another process unparks them."""
 
 from aiopark._errors import ClosedError, UnsupportedError
 from aiopark._include import get_include

@@ -101,15 +101,17 @@ class Parker:
 
     def __init__(self, word: Word | None = None) -> None:
         self.word: Final = word
-        self._cell: Final = _Cell()
         self._watch: Watch | None = None
-        if word is not None:
-            if not isinstance(word, Word):
-                raise TypeError(f"a Parker parks on a Word, or on none, not on {type(word).__name__}")
-            word.load()  # is it open?
-            cell = weakref.ref(self._cell)
-            self._watch = watch(word, partial(_hint, cell))
-            claim(word._slot, _Tenant(word, cell), "Word")
+        if word is None:
+            self._cell: dict[str, Any] = {}
+            return
+        if not isinstance(word, Word):
+            raise TypeError(f"a Parker parks on a Word, or on none, not on {type(word).__name__}")
+        word.load()  # is it open?
+        self._cell = cell = _Cell()
+        reference = weakref.ref(cell)
+        self._watch = watch(word, partial(_hint, reference))
+        claim(word._slot, _Tenant(word, reference), "Word")
 
     def __repr__(self) -> str:
         cell = self._cell.copy()
@@ -309,7 +311,7 @@ class Parker:
         if waiter is not None:
             waiter.wake()
 
-    async def _park(self, loop: Loop, deadline: float) -> bool:  # noqa: C901  # one frame: see below
+    async def _park(self, loop: Loop, deadline: float) -> bool:  # noqa: C901, PLR0912  # one frame: see below
         cell, word = self._cell, self.word
         timed = deadline != math.inf  # the others need no clock
         thrown_away = False
@@ -329,11 +331,12 @@ class Parker:
                     await waiter.sleep(deadline)
                 # Both permits at once: at most one is ever in store.
                 taken = word is not None and word._take_now()
-                try:
-                    del cell[PERMIT]
-                    taken = True
-                except KeyError:
-                    pass
+                if PERMIT in cell:  # not left to the except: a KeyError costs 0.4 µs, and a word's wake has no PERMIT
+                    try:
+                        del cell[PERMIT]
+                        taken = True
+                    except KeyError:
+                        pass  # a prepare_park in another thread dropped it
                 if taken:
                     return True
                 if CLOSED in cell:

@@ -290,7 +290,9 @@ class Word:
                 if isinstance(owner, Closer | None):
                     time.sleep(0)  # another thread is closing this word, or one at the same address
                 elif self._owns_memory or owner.through(self):
-                    raise
+                    raise RuntimeError(
+                        "somebody still parks on this word: unpark the thread, or close the Parker, before the word"
+                    ) from None
                 else:
                     closer = None  # that one parks through another word at this address, which holds the memory
         cell, self._cell = self._cell, None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import math
 from collections import deque
+from functools import partial
+from typing import ClassVar
 
 import pytest
 
@@ -16,7 +18,7 @@ from aiopark._watch._threads import ThreadWatch, WatchThread
 from aiopark._watch._uring import RingWatch
 from aiopark._word import PARKED, Word
 from aiopark._word import PERMIT as WORD_PERMIT
-from model.explore import LostError, SteppedDict, explore, step, wait_for
+from model.explore import SteppedDict, explore, step, wait_for
 from model.test_parker_model import ScriptedLoop, ScriptedWaiter
 
 
@@ -164,3 +166,109 @@ def test_a_watch_thread_hints_whoever_parks(monkeypatch):
         return [world.park(2), world.unpark(2), watch, finish], check
 
     assert explore(make, preemptions=1) > 100
+
+
+class ScriptedRing:
+    """The kernel's ring: a wait that is submitted is queued at its word, or completes; a completion rings the loop."""
+
+    words: ClassVar[dict[int, ScriptedWord]] = {}
+
+    def __init__(self, loop):
+        self.loop = loop
+        self.queued = deque()
+        self.completed = deque()
+
+    def mark(self):
+        return 0
+
+    def prepare(self, address, expected, number, *, shared):
+        self.queued.append((self.words[address], expected, number))
+        return True
+
+    def submit(self):
+        while self.queued:
+            step()
+            word, expected, number = self.queued.popleft()
+            if word.value == expected:
+                word.queue.append(partial(self.complete, number, 0))
+            else:
+                self.complete(number, -errno.EAGAIN)
+
+    def complete(self, number, result):
+        self.completed.append((number, result))
+        self.loop.rung = True
+
+    def has_more(self):
+        step()
+        return bool(self.completed)
+
+    def completions(self):
+        step()
+        while self.completed:
+            yield self.completed[0]
+            self.completed.popleft()
+            step()
+
+    def close(self):
+        pass
+
+
+class RingLoop(ScriptedLoop):
+    """An event loop in one actor: while its task sleeps it collects, and it settles when the task sleeps again."""
+
+    def __init__(self, monkeypatch):
+        super().__init__()
+        monkeypatch.setattr(_loop_ring, "Ring", lambda *_: ScriptedRing(self))
+        self.ring = LoopRing(-1)
+        self.rung = self.unsettled = False
+
+    def source(self, make):
+        return self.ring
+
+    def waiter(self):
+        return RingWaiter(self)
+
+
+class RingWaiter(ScriptedWaiter):
+    def __await__(self):
+        loop = self.loop
+        while True:
+            if loop.unsettled:
+                loop.ring.settle()
+                loop.unsettled = False
+            if self.woken:
+                return iter(())
+            wait_for(lambda: self.woken or loop.rung)
+            if loop.rung:
+                loop.rung, loop.unsettled = False, True
+                loop.ring.collect()
+            if self.woken:
+                return iter(())
+
+
+@pytest.mark.parametrize("few", [_loop_ring.FEW, -1], ids=["hinted early", "asked first"])
+def test_a_ring_hints_whoever_parks(monkeypatch, few):
+    monkeypatch.setattr(_loop_ring, "FEW", few)
+    monkeypatch.setattr(_loop_ring, "holds_permit", lambda memory: memory.value == WORD_PERMIT)
+
+    def make():
+        world = World(monkeypatch, RingWatch)
+        world.loop = RingLoop(monkeypatch)
+        ScriptedRing.words = {world.word.address: world.word}
+        world.word._cell = world.word  # what the ring looks at
+
+        def store():
+            """Deposit a permit with a handle, wake later: the ring sees it early, or not."""
+            wait_for(lambda: world.taken == 2)
+            step()
+            world.word.value = WORD_PERMIT
+            step()
+            world.word.wake_one()
+
+        def check():
+            world.parker._watch._closed = True  # no finalizer takes steps in a later schedule
+            world.loop.ring._retire()
+
+        return [world.park(3), world.unpark(2), store], check
+
+    assert explore(make, preemptions=2) > 500

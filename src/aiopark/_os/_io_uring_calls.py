@@ -81,3 +81,10 @@ if sys.platform == "linux":
     _munmap = _function("munmap", ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
     _madvise = _function("madvise", ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
     _prctl = _function("prctl", ctypes.c_int, ctypes.c_int, *(ctypes.c_ulong,) * 4)
+else:
+
+    def raw(*_: object) -> int:
+        """Stand in for a call that nobody makes: `refusal` looks for Linux first."""
+        raise NotImplementedError
+
+    _mmap = _munmap = _madvise = _prctl = raw
