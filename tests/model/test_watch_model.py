@@ -219,6 +219,7 @@ class RingLoop(ScriptedLoop):
     def __init__(self, monkeypatch):
         super().__init__()
         monkeypatch.setattr(_loop_ring, "Ring", lambda *_: ScriptedRing(self))
+        monkeypatch.setattr(_loop_ring, "settle_private_futexes", lambda: None)
         self.ring = LoopRing(-1)
         self.rung = self.unsettled = False
 
