@@ -144,21 +144,22 @@ class ThreadWatch:
     def close(self) -> None:
         """See `Watch.close`."""
         self._closed = True
-        thread = self._let_go()
+        thread = self._mine()
         if thread is not None and thread.thread is threading.current_thread():
             thread.stop_later()  # called by a finalizer, say, or by what a hint woke
         elif thread is not None:
             # At exit no thread ends any more, it is just stopped.
             while not thread.stop() and not sys.is_finalizing():
                 thread.thread.join(PATIENCE)
+        self._thread = None  # last: a close that is interrupted may be called again
 
     def __del__(self) -> None:
-        thread = self._let_go()
+        thread = self._mine()
         if thread is not None:
             thread.stop_later()
 
-    def _let_go(self) -> WatchThread | None:
-        thread, self._thread = self._thread, None
+    def _mine(self) -> WatchThread | None:
+        thread = self._thread
         return None if thread is None or thread.epoch != _fork.epoch else thread
 
 
