@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sys
 import threading
@@ -165,7 +166,8 @@ def test_an_exception_anywhere_in_the_first_arm_loses_no_wake(others):
     block_until(lambda: waiter_threads() == 0)
 
 
-def test_an_exception_anywhere_in_close_leaves_a_parker_that_can_be_closed():
+@pytest.mark.parametrize("then", ["closed again", "dropped"])
+def test_an_exception_anywhere_in_close_leaves_nothing_that_watches(then):
     def one(number):
         word = aiopark.Word()
         parker = aiopark.Parker(word)
@@ -181,14 +183,19 @@ def test_an_exception_anywhere_in_close_leaves_a_parker_that_can_be_closed():
                     pass
             if repr(parker) != "<aiopark.Parker closed>":
                 assert interruption.count <= 2, interruption.where  # before anything was done
-            parker.close()
+                parker.close()
+            elif then == "closed again":
+                parker.close()
             await asyncio.wait([task], timeout=PATIENCE / 3)
             assert isinstance(task.exception(), aiopark.ClosedError), interruption.where
             return interruption.where
 
         where = asyncio.run(main())
-        word.close()
+        if then == "dropped":
+            del parker, main
+            gc.collect()
         block_until(lambda: aiopark.statistics().watched_words == 0)
+        word.close()
         return where
 
     number = 1
