@@ -144,13 +144,17 @@ class ThreadWatch:
     def close(self) -> None:
         """See `Watch.close`."""
         self._closed = True
-        thread = self._let_go()
-        if thread is not None and thread.thread is threading.current_thread():
+        thread = self._thread
+        if thread is None or thread.epoch != _fork.epoch:
+            return
+        if thread.thread is threading.current_thread():
             thread.stop_later()  # called by a finalizer, say, or by what a hint woke
-        elif thread is not None:
+        else:
             # At exit no thread ends any more, it is just stopped.
             while not thread.stop() and not sys.is_finalizing():
                 thread.thread.join(PATIENCE)
+        if self._thread is thread:
+            self._thread = None  # last: a signal handler that raises may come in between, and somebody closes again
 
     def __del__(self) -> None:
         thread = self._let_go()

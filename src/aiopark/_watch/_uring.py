@@ -82,9 +82,8 @@ class RingWatch:
 
     def close(self) -> None:
         """See `Watch.close`."""
-        if not self._closed:
-            self._closed = True
-            self._stop()
+        self._closed = True
+        self._stop()  # again, if it was closed before: a signal handler that raises may have come in between
 
     def _stop(self) -> None:
         self._take_off()
@@ -100,5 +99,4 @@ class RingWatch:
                 self._arm.memory = None
 
     def __del__(self) -> None:
-        if not self._closed:
-            self._take_off()
+        self._take_off()
