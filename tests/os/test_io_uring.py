@@ -565,8 +565,7 @@ def test_a_kernel_whose_rings_do_not_wait_on_futexes(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(_io_uring_probe, "Ring", OldRing)
     refused = refusal.__wrapped__()
     assert refused == (
-        f"IORING_OP_FUTEX_WAIT gave [{result}, {result}] "
-        f"(it came with Linux 6.7, and this is {platform.release()})"
+        f"IORING_OP_FUTEX_WAIT gave [{result}, {result}] (it came with Linux 6.7, and this is {platform.release()})"
     )
     assert len(closed) == 1
 

@@ -12,6 +12,7 @@ import threading
 import psutil
 import pytest
 from support import ASYNCIO, PLAIN_WORLDS, WATCHERS, block_until, each, in_thread, is_parked, needs, until
+from thread_helpers import asleep
 
 import aiopark
 from aiopark import _parker
@@ -46,6 +47,13 @@ async def woken(parker):
         assert await parker.park_timeout(20) is True
 
 
+async def woken_from_a_thread(parker):
+    """Unpark once the thread sleeps: it comes second there, if a wait of a ring was left."""
+    address = parker.word.address
+    with in_thread(lambda: (block_until(lambda: asleep(address) == 1), parker.word.unpark())):
+        assert await parker.park_timeout(20) is True
+
+
 @pytest.mark.parametrize("first", ["closed", "stopped"])
 @pytest.mark.parametrize("world", LOOPS)
 def test_a_thread_takes_over_from_a_ring(world, first):
@@ -57,7 +65,7 @@ def test_a_thread_takes_over_from_a_ring(world, first):
             loop.close()
         for _ in range(3):
             with asyncio.Runner(loop_factory=DeafLoop) as runner:
-                runner.run(woken(parker))
+                runner.run(woken_from_a_thread(parker))
                 assert aiopark.statistics().waiter_threads == 1
         loop.close()
     assert aiopark.statistics().waiter_threads == 0
@@ -82,7 +90,7 @@ def test_a_thread_takes_over_where_no_ring_is_left(monkeypatch, error):
         monkeypatch.setattr(_loop_ring, "Ring", none_left)
 
         async def main():
-            await woken(parker)
+            await woken_from_a_thread(parker)
             assert aiopark.statistics().waiter_threads == 1
             monkeypatch.undo()
             monkeypatch.setattr(_parker, "watch", RingWatch)
