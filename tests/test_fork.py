@@ -12,6 +12,7 @@ import traceback
 import warnings
 from contextlib import contextmanager
 
+import anyio
 import pytest
 from support import PLAIN_WORLDS, WATCHERS, block_until, each, in_thread, installed, is_parked
 
@@ -159,6 +160,11 @@ def word_of(kind):
         word.close()
 
 
+async def in_time(parker):
+    with anyio.fail_after(20):
+        await parker.park()
+
+
 async def woken_by_a_thread(parker):
     with in_thread(lambda: (block_until(lambda: is_parked(parker)), parker.word.unpark())):
         await parker.park()
@@ -181,26 +187,29 @@ def parked_on_a_word(world, parker, finish):
 
 @pytest.mark.parametrize("kind", ["private", "shared"])
 def test_the_child_parks_on_a_word_of_its_own_while_the_parent_is_parked(plain_world, watcher, kind):
-    with word_of("private") as word, aiopark.Parker(word) as parker, word_of(kind) as other:
-        with aiopark.Parker(other) as parker_of_child:
+    with word_of(kind) as other, aiopark.Parker(other) as parker_of_child, aiopark.Parker(aiopark.Word()) as parker:
 
-            def check():
-                statistics = aiopark.statistics()
-                assert statistics.parked_tasks == statistics.watched_words == statistics.waiter_threads == 0
-                for world in installed(PLAIN_WORLDS):
-                    for one in (parker_of_child, parker):
-                        assert world.run(one.park_timeout, 0.001) is False
-                        for _ in range(3):
-                            world.run(woken_by_a_thread, one)
+        def check():
+            statistics = aiopark.statistics()
+            assert statistics.parked_tasks == statistics.watched_words == statistics.waiter_threads == 0
+            for world in installed(PLAIN_WORLDS):
+                for one in (parker_of_child, parker):
+                    assert world.run(one.park_timeout, 0.001) is False
+                    for _ in range(3):
+                        world.run(woken_by_a_thread, one)
 
-            with parked_on_a_word(plain_world, parker, word.unpark):
-                in_child(check)
-                assert is_parked(parker)  # the child's copy of the word is not this one
+        with parked_on_a_word(plain_world, parker, parker.word.unpark):
+            in_child(check)
+            assert is_parked(parker)  # the child's copy of the word is not this one
 
 
 def test_the_child_unparks_the_parent(plain_world, watcher):
     with word_of("shared") as word, aiopark.Parker(word) as parker:
-        with parked_on_a_word(plain_world, parker, lambda: in_child(word.unpark)):
+
+        def finish():
+            in_child(word.unpark)
+
+        with parked_on_a_word(plain_world, parker, finish):
             pass
 
 
@@ -210,7 +219,7 @@ def test_the_parent_unparks_the_child(plain_world, watcher):
 
         def check():
             ready.unpark()
-            assert plain_world.run(parker.park_timeout, 20) is True
+            plain_world.run(in_time, parker)
 
         def unpark():
             aiopark.ThreadParker(ready).park()
@@ -263,6 +272,7 @@ def test_a_fork_inside_a_task_that_watches_words(plain_world, watcher):
 
 FORKS = """
 import asyncio, os, sys, threading
+import anyio
 import aiopark
 sys.path[:0] = {path!r}
 from support import PLAIN_WORLDS, installed
@@ -275,7 +285,8 @@ async def use():
     assert await parker.park_timeout(0.001) is False
     thread = threading.Thread(target=word.unpark)
     thread.start()
-    assert await parker.park_timeout(20) is True
+    with anyio.fail_after(20):
+        await parker.park()
     thread.join()
 
 async def main():
