@@ -124,7 +124,11 @@ def test_close_waits_for_the_thread_and_lets_go_of_the_memory(hints, state):
 
 def test_close_in_its_own_hint(word):
     """A hint runs whatever wakes; the thread does not wait for itself."""
-    watch = ThreadWatch(word, lambda: watch.close())
+
+    def hint():
+        watch.close()
+
+    watch = ThreadWatch(word, hint)
     arm(watch)
     word.unpark()
     block_until(lambda: waiter_threads() == 0)
@@ -139,7 +143,8 @@ def test_a_watch_that_is_dropped_ends_its_thread(word, hints):
 
 
 def test_a_watch_that_is_dropped_in_its_own_thread(word):
-    watches = [ThreadWatch(word, lambda: watches.clear())]
+    watches = []
+    watches.append(ThreadWatch(word, watches.clear))
     arm(watches[0])
     word.unpark()
     block_until(lambda: not watches and waiter_threads() == 0)

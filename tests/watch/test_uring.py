@@ -9,9 +9,11 @@ import mmap
 import os
 import threading
 
+import anyio
 import psutil
 import pytest
 from support import ASYNCIO, PLAIN_WORLDS, WATCHERS, block_until, each, in_thread, is_parked, needs, until
+from thread_helpers import asleep
 
 import aiopark
 from aiopark import _parker
@@ -43,7 +45,16 @@ async def sleep_until_watched(parker):
 
 async def woken(parker):
     with in_thread(lambda: (block_until(lambda: is_parked(parker)), parker.word.unpark())):
-        assert await parker.park_timeout(20) is True
+        with anyio.fail_after(20):
+            await parker.park()
+
+
+async def woken_from_a_thread(parker):
+    """Unpark once the thread sleeps: it comes second there, if a wait of a ring was left."""
+    address = parker.word.address
+    with in_thread(lambda: (block_until(lambda: asleep(address) == 1), parker.word.unpark())):
+        with anyio.fail_after(20):
+            await parker.park()
 
 
 @pytest.mark.parametrize("first", ["closed", "stopped"])
@@ -57,7 +68,7 @@ def test_a_thread_takes_over_from_a_ring(world, first):
             loop.close()
         for _ in range(3):
             with asyncio.Runner(loop_factory=DeafLoop) as runner:
-                runner.run(woken(parker))
+                runner.run(woken_from_a_thread(parker))
                 assert aiopark.statistics().waiter_threads == 1
         loop.close()
     assert aiopark.statistics().waiter_threads == 0
@@ -82,7 +93,7 @@ def test_a_thread_takes_over_where_no_ring_is_left(monkeypatch, error):
         monkeypatch.setattr(_loop_ring, "Ring", none_left)
 
         async def main():
-            await woken(parker)
+            await woken_from_a_thread(parker)
             assert aiopark.statistics().waiter_threads == 1
             monkeypatch.undo()
             monkeypatch.setattr(_parker, "watch", RingWatch)
@@ -194,7 +205,7 @@ def test_memory_that_is_gone_when_the_run_ends(plain_world, monkeypatch):
         parker.close()
         word.close()
         memory.close()
-        monkeypatch.setattr(aiopark.Word, "_wake_all", lambda self: wakes.append(self))
+        monkeypatch.setattr(aiopark.Word, "_wake_all", wakes.append)
 
     plain_world.run(main)
     gc.collect()
@@ -335,9 +346,10 @@ def test_a_park_when_the_run_of_trio_is_about_to_end(where, used):
     ready = threading.Event()
 
     async def park():
-        with trio.CancelScope(shield=True):
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + 20) as scope:
             ready.set()
-            woken_up.append(await parker.park_timeout(20))
+            await parker.park()
+        woken_up.append(not scope.cancelled_caught)
 
     async def generate():
         try:

@@ -145,13 +145,16 @@ class ThreadWatch:
         """See `Watch.close`."""
         self._closed = True
         thread = self._mine()
-        if thread is not None and thread.thread is threading.current_thread():
+        if thread is None:
+            return
+        if thread.thread is threading.current_thread():
             thread.stop_later()  # called by a finalizer, say, or by what a hint woke
-        elif thread is not None:
+        else:
             # At exit no thread ends any more, it is just stopped.
             while not thread.stop() and not sys.is_finalizing():
                 thread.thread.join(PATIENCE)
-        self._thread = None  # last: a close that is interrupted may be called again
+        if self._thread is thread:
+            self._thread = None  # last: a close that is interrupted may be called again
 
     def __del__(self) -> None:
         thread = self._mine()
