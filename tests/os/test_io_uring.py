@@ -582,6 +582,12 @@ def test_another_system(monkeypatch: pytest.MonkeyPatch) -> None:
     assert refusal.__wrapped__() == "io_uring is Linux' own, and this is sunos5"
 
 
+def test_a_python_without_eventfd(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.delattr(os, "eventfd", raising=False)  # as in PyPy
+    assert "no os.eventfd" in str(refusal.__wrapped__())
+
+
 # --- private waits, and the first thread of a process ---
 
 ORPHANS = """

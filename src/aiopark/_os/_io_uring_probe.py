@@ -19,6 +19,8 @@ def refusal() -> str | None:
     """Say why no ring can wait on futexes here, or None if one can. Does not block."""
     if sys.platform != "linux":
         return f"io_uring is Linux' own, and this is {sys.platform}"
+    if not hasattr(os, "eventfd"):
+        return f"this {platform.python_implementation()} has no os.eventfd, by which a ring tells a loop"
     try:
         eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
     except OSError as error:
