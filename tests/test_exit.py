@@ -15,8 +15,8 @@ import asyncio, logging, sys, threading, time
 import aiopark
 from aiopark._owner import OWNER
 
-# Said of any callback that another thread held up for 0.1 seconds.
-logging.getLogger("asyncio").addFilter(lambda record: " took " not in record.msg)
+# Said of any callback that another thread held up for 0.1 seconds. A filter that keeps none of these globals alive.
+logging.getLogger("asyncio").addFilter(eval('lambda record: " took " not in record.msg', {}))
 
 def until(condition):
     while not condition():
