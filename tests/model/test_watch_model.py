@@ -267,7 +267,7 @@ def test_a_ring_hints_whoever_parks(monkeypatch, few):
             world.word.wake_one()
 
         def check():
-            world.parker._watch._closed = True  # no finalizer takes steps in a later schedule
+            world.parker._watch._stopped = True  # no finalizer takes steps in a later schedule
             world.loop.ring._retire()
 
         return [world.park(3), world.unpark(2), store], check
