@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import mmap
 import os
+import subprocess
 import sys
 import threading
 import traceback
 import warnings
 from contextlib import contextmanager
 
+import anyio
 import pytest
-from support import PLAIN_WORLDS, block_until, in_thread, installed, is_parked
+from support import PLAIN_WORLDS, WATCHERS, block_until, each, in_thread, installed, is_parked
 
 import aiopark
+from aiopark.lowlevel import default_backend
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
@@ -136,3 +140,184 @@ def test_fork_while_other_threads_unpark_and_take_over():
                 in_child(check)
         finally:
             stop.set()
+
+
+# --- words ---
+
+
+@contextmanager
+def word_of(kind):
+    """Give a word of its own memory, or in memory that the child shares."""
+    if kind == "private":
+        yield aiopark.Word()
+        return
+    if not default_backend().supports_shared:
+        pytest.skip("this backend reaches no other process")
+    with mmap.mmap(-1, 4096) as memory:
+        word = aiopark.Word.from_buffer(memory)
+        word.store(1)
+        yield word
+        word.close()
+
+
+async def in_time(parker):
+    with anyio.fail_after(20):
+        await parker.park()
+
+
+async def woken_by_a_thread(parker):
+    with in_thread(lambda: (block_until(lambda: is_parked(parker)), parker.word.unpark())):
+        await parker.park()
+
+
+@contextmanager
+def parked_on_a_word(world, parker, finish):
+    """A task of another thread's loop is parked on the word meanwhile, and goes on with the same ring or thread."""
+
+    async def main():
+        await parker.park()
+        for _ in range(5):
+            await woken_by_a_thread(parker)
+
+    with in_thread(world.run, main):
+        block_until(lambda: is_parked(parker) and aiopark.statistics().watched_words == 1)
+        yield
+        finish()
+
+
+@pytest.mark.parametrize("kind", ["private", "shared"])
+def test_the_child_parks_on_a_word_of_its_own_while_the_parent_is_parked(plain_world, watcher, kind):
+    with word_of(kind) as other, aiopark.Parker(other) as parker_of_child, aiopark.Parker(aiopark.Word()) as parker:
+
+        def check():
+            statistics = aiopark.statistics()
+            assert statistics.parked_tasks == statistics.watched_words == statistics.waiter_threads == 0
+            for world in installed(PLAIN_WORLDS):
+                for one in (parker_of_child, parker):
+                    assert world.run(one.park_timeout, 0.001) is False
+                    for _ in range(3):
+                        world.run(woken_by_a_thread, one)
+
+        with parked_on_a_word(plain_world, parker, parker.word.unpark):
+            in_child(check)
+            assert is_parked(parker)  # the child's copy of the word is not this one
+
+
+def test_the_child_unparks_the_parent(plain_world, watcher):
+    with word_of("shared") as word, aiopark.Parker(word) as parker:
+
+        def finish():
+            in_child(word.unpark)
+
+        with parked_on_a_word(plain_world, parker, finish):
+            pass
+
+
+def test_the_parent_unparks_the_child(plain_world, watcher):
+    """Which takes the word over: the parent's task is gone there."""
+    with word_of("shared") as word, word_of("shared") as ready, aiopark.Parker(word) as parker:
+
+        def check():
+            ready.unpark()
+            plain_world.run(in_time, parker)
+
+        def unpark():
+            aiopark.ThreadParker(ready).park()
+            word.unpark()
+
+        with in_thread(unpark):
+            in_child(check)
+
+
+@pytest.mark.parametrize("end", ["close", "collect"])
+def test_the_child_closes_the_parents_parker(plain_world, watcher, end):
+    """It neither wakes nor waits for what watches in the parent."""
+    word = aiopark.Word()
+    parkers = [aiopark.Parker(word)]
+
+    def check():
+        if end == "close":
+            parkers[0].close()
+        parkers.clear()
+        with aiopark.Parker(aiopark.Word()) as parker:
+            asyncio.run(woken_by_a_thread(parker))
+
+    with parked_on_a_word(plain_world, parkers[0], word.unpark):
+        in_child(check)
+    parkers[0].close()
+
+
+def test_a_fork_inside_a_task_that_watches_words(plain_world, watcher):
+    async def main():
+        parkers = [aiopark.Parker(aiopark.Word()) for _ in range(3)]
+        for parker in parkers:
+            await woken_by_a_thread(parker)
+
+        def check():
+            def run():
+                for parker in parkers:
+                    assert plain_world.run(parker.park_timeout, 0.001) is False
+                    plain_world.run(woken_by_a_thread, parker)
+
+            with in_thread(run):
+                pass
+
+        in_child(check)
+        for parker in parkers:
+            await woken_by_a_thread(parker)
+            parker.close()
+
+    plain_world.run(main)
+
+
+FORKS = """
+import asyncio, os, sys, threading
+import anyio
+import aiopark
+sys.path[:0] = {path!r}
+from support import PLAIN_WORLDS, installed
+
+(world,) = [world for world in installed(PLAIN_WORLDS) if world.name == {world!r}]
+word = aiopark.Word()
+parker = aiopark.Parker(word)
+
+async def use():
+    assert await parker.park_timeout(0.001) is False
+    thread = threading.Thread(target=word.unpark)
+    thread.start()
+    with anyio.fail_after(20):
+        await parker.park()
+    thread.join()
+
+async def main():
+    await use()
+
+world.run(main)
+still = asyncio.new_event_loop()  # whose ring, or thread, waits on
+still.run_until_complete(parker.park_timeout(0.001))
+child = os.fork()
+world.run(use)
+if child:
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    world.run(use)
+    still.run_until_complete(use())
+    parker.close()
+    still.close()
+    print("the parent ends")
+else:
+    {end}
+"""
+
+
+@pytest.mark.parametrize("world", each(PLAIN_WORLDS))
+@pytest.mark.parametrize("watcher", WATCHERS)
+@pytest.mark.parametrize("end", ["os._exit(7)", "sys.exit(7)"])
+def test_how_the_child_ends(world, watcher, end):
+    """By its own finalizers, or by none: nothing is said, and the parent goes on."""
+    program = FORKS.format(path=sys.path, world=world.name, end=end)
+    warn = "ignore::DeprecationWarning"
+    run = subprocess.run(
+        [sys.executable, "-W", warn, "-c", program],
+        env=os.environ | {"AIOPARK_WATCHER": watcher}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (run.returncode, run.stdout, run.stderr) == (0, "the parent ends\n", "")

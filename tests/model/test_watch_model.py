@@ -219,6 +219,7 @@ class RingLoop(ScriptedLoop):
     def __init__(self, monkeypatch):
         super().__init__()
         monkeypatch.setattr(_loop_ring, "Ring", lambda *_: ScriptedRing(self))
+        monkeypatch.setattr(_loop_ring, "settle_private_futexes", lambda: None)
         self.ring = LoopRing(-1)
         self.rung = self.unsettled = False
 
@@ -266,7 +267,7 @@ def test_a_ring_hints_whoever_parks(monkeypatch, few):
             world.word.wake_one()
 
         def check():
-            world.parker._watch._closed = True  # no finalizer takes steps in a later schedule
+            world.parker._watch._stopped = True  # no finalizer takes steps in a later schedule
             world.loop.ring._retire()
 
         return [world.park(3), world.unpark(2), store], check

@@ -12,7 +12,7 @@ import weakref
 
 import anyio
 import pytest
-from support import ASYNCIO, PLAIN_WORLDS, block_until, in_thread, is_parked, until
+from support import ASYNCIO, PLAIN_WORLDS, block_until, in_thread, installed, is_parked, until
 
 import aiopark
 from aiopark._owner import OWNER
@@ -343,7 +343,7 @@ def test_the_next_park_may_run_on_another_loop():
     word = aiopark.Word()
     with aiopark.Parker(word) as parker:
         for _ in range(3):
-            for world in PLAIN_WORLDS:
+            for world in installed(PLAIN_WORLDS):
                 assert world.run(parker.park_timeout, 0.001) is False
                 with in_thread(word.unpark):
                     world.run(parker.park)
@@ -360,7 +360,7 @@ def test_a_loop_that_stands_still_does_not_swallow_the_wake():
             with in_thread(lambda: (block_until(lambda: is_parked(parker)), word.unpark())):
                 await parker.park()
 
-        for world in PLAIN_WORLDS:
+        for world in installed(PLAIN_WORLDS):
             world.run(main)
             assert still.run_until_complete(parker.park_timeout(0.001)) is False
         still.close()

@@ -107,10 +107,18 @@ class LoopRing:
         return arm
 
     def _queue(self, ring: Ring, number: int, arm: Arm, seen: int) -> None:
-        # A number of its own for each wait, and noted first: no completion is ever one that nobody knows.
-        self._arms[number] = arm
-        while not ring.prepare(arm.word.address, seen, number, shared=arm.word.shared):
-            self._submit(ring)
+        mark = ring.mark()
+        try:
+            # A number of its own for each wait, and noted first: no completion is ever one that nobody knows.
+            self._arms[number] = arm
+            while not ring.prepare(arm.word.address, seen, number, shared=arm.word.shared):
+                self._submit(ring)
+        except ForeignThreadError:
+            raise  # it is retired with the others
+        except BaseException:
+            if ring.mark() == mark:  # it is not in the queue
+                self._arms.pop(number, None)
+            raise
 
     def _submit(self, ring: Ring) -> None:
         try:

@@ -86,6 +86,12 @@ class WatchThread:
         self._word._wake_all()
         return not self.thread.is_alive()
 
+    def stop_later(self) -> None:
+        """Ask the thread to end, without waiting: from a finalizer, or from the thread itself."""
+        # Another thread asks again. Not a threading.Thread, whose lock may be held by what a finalizer interrupts.
+        if not self.stop() and not sys.is_finalizing():
+            _thread.start_new_thread(_stop, (self,))
+
     def _run(self) -> None:
         running.add(self)
         word = self._word
@@ -138,21 +144,25 @@ class ThreadWatch:
     def close(self) -> None:
         """See `Watch.close`."""
         self._closed = True
-        thread = self._let_go()
-        if thread is not None and thread.thread is not threading.current_thread():
+        thread = self._mine()
+        if thread is None:
+            return
+        if thread.thread is threading.current_thread():
+            thread.stop_later()  # called by a finalizer, say, or by what a hint woke
+        else:
             # At exit no thread ends any more, it is just stopped.
             while not thread.stop() and not sys.is_finalizing():
                 thread.thread.join(PATIENCE)
+        if self._thread is thread:
+            self._thread = None  # last: a close that is interrupted may be called again
 
     def __del__(self) -> None:
-        thread = self._let_go()
-        # A finalizer may not wait, so another thread asks again. Not by threading.Thread, whose lock may be held by
-        # what this finalizer interrupts.
-        if thread is not None and not thread.stop() and not sys.is_finalizing():
-            _thread.start_new_thread(_stop, (thread,))
+        thread = self._mine()
+        if thread is not None:
+            thread.stop_later()
 
-    def _let_go(self) -> WatchThread | None:
-        thread, self._thread = self._thread, None
+    def _mine(self) -> WatchThread | None:
+        thread = self._thread
         return None if thread is None or thread.epoch != _fork.epoch else thread
 
 

@@ -26,11 +26,12 @@ class RingWatch:
 
     name: ClassVar[str] = "uring"
 
-    __slots__ = ("__weakref__", "_alone", "_arm", "_closed", "_hint", "_thread", "_used", "_word")
+    __slots__ = ("__weakref__", "_alone", "_arm", "_closed", "_hint", "_stopped", "_thread", "_used", "_word")
 
     def __init__(self, word: Word, hint: Hint, *, alone: bool = False) -> None:
         self._used = False
         self._closed = False
+        self._stopped = False
         self._arm: Arm | None = None
         self._thread: ThreadWatch | None = None
         self._word: Final = word
@@ -82,9 +83,10 @@ class RingWatch:
 
     def close(self) -> None:
         """See `Watch.close`."""
-        if not self._closed:
+        if not self._stopped:
             self._closed = True
             self._stop()
+            self._stopped = True  # last: a close that is interrupted may be called again
 
     def _stop(self) -> None:
         self._take_off()
@@ -100,5 +102,5 @@ class RingWatch:
                 self._arm.memory = None
 
     def __del__(self) -> None:
-        if not self._closed:
+        if not self._stopped:
             self._take_off()

@@ -1,0 +1,239 @@
+"""Which watcher a process uses: the first that works, or the one that AIOPARK_WATCHER forces."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+
+import anyio
+import pytest
+from support import ASYNCIO, WATCHERS, in_thread, is_parked, until
+
+import aiopark
+import aiopark._watch
+from aiopark import UnsupportedError
+from aiopark._os import _io_uring_probe, default_backend
+from aiopark._watch import RingWatch, ThreadWatch, refused_watchers, watch, watcher
+
+HERE = set(WATCHERS)
+needs_ring = pytest.mark.skipif("uring" not in HERE, reason=f"no io_uring here: {refused_watchers().get('uring')}")
+
+
+def choose():
+    """Choose anew, past the cache."""
+    return watcher.__wrapped__()
+
+
+@pytest.fixture
+def unforced(monkeypatch):
+    monkeypatch.delenv("AIOPARK_WATCHER", raising=False)
+
+
+@pytest.fixture
+def refused(monkeypatch):
+    monkeypatch.setattr(aiopark._watch, "refused_watchers", lambda: {"uring": "the moon is full"})
+
+
+@pytest.fixture
+def choice(monkeypatch):
+    """Give a function that has this process use a watcher, as if it was forced."""
+
+    def force(name):
+        monkeypatch.setenv("AIOPARK_WATCHER", name)
+        monkeypatch.setattr(aiopark._watch, "watcher", choose)
+
+    return force
+
+
+def test_the_order_in_which_they_are_tried(unforced):
+    assert aiopark._watch.NAMES == ("uring", "threads")
+    assert choose() == next(name for name in aiopark._watch.NAMES if name in HERE)
+
+
+def test_threads_where_a_ring_is_refused(unforced, refused):
+    assert choose() == "threads"
+
+
+def test_it_is_chosen_once():
+    assert watcher() is watcher()
+    assert aiopark.statistics().watcher == watcher()
+
+
+def test_an_empty_variable_forces_nothing(monkeypatch, unforced):
+    unset = choose()
+    monkeypatch.setenv("AIOPARK_WATCHER", "")
+    assert choose() == unset
+
+
+@pytest.mark.parametrize("name", ["io_uring", "Threads", " uring"])
+def test_an_unknown_watcher_lists_the_choices(monkeypatch, name):
+    monkeypatch.setenv("AIOPARK_WATCHER", name)
+    with pytest.raises(ValueError) as caught:
+        choose()
+    assert str(caught.value) == f"AIOPARK_WATCHER is {name!r}; choose one of uring, threads"
+
+
+def test_a_forced_watcher_that_does_not_work_says_why(choice, refused):
+    choice("uring")
+    with pytest.raises(UnsupportedError) as caught:
+        aiopark.Parker(aiopark.Word())
+    assert str(caught.value) == (
+        "AIOPARK_WATCHER=uring does not work here: the moon is full; unset it, or use AIOPARK_WATCHER=threads"
+    )
+
+
+def test_a_parker_without_a_word_asks_for_no_watcher(monkeypatch):
+    monkeypatch.setattr(aiopark._watch, "watcher", None)
+    asyncio.run(aiopark.Parker().park_timeout(0))
+
+
+def test_threads_can_always_be_forced(choice):
+    choice("threads")
+    assert isinstance(watch(aiopark.Word(), int), ThreadWatch)
+
+
+@needs_ring
+def test_a_ring_can_be_forced(choice):
+    choice("uring")
+    watched = watch(aiopark.Word(), int)
+    assert isinstance(watched, RingWatch)
+    assert watched._alone
+
+
+@needs_ring
+def test_a_ring_that_is_not_forced_is_not_alone(choice):
+    choice("")
+    watched = watch(aiopark.Word(), int)
+    assert isinstance(watched, RingWatch)
+    assert not watched._alone
+
+
+def test_refused_watchers_name_the_reason(monkeypatch):
+    monkeypatch.setattr(_io_uring_probe, "refusal", lambda: "no ring")
+    assert refused_watchers() == {"uring": "no ring"}
+    monkeypatch.setattr(_io_uring_probe, "refusal", lambda: None)
+    if default_backend().name == "futex":
+        assert refused_watchers() == {}
+    else:
+        assert refused_watchers() == {
+            "uring": f"a ring waits on futexes, and threads here wait with {default_backend().name}"
+        }
+
+
+# --- a loop that can watch no eventfd ---
+
+
+@pytest.fixture
+def deaf(monkeypatch):
+    """Have asyncio's loop watch no descriptors."""
+    if sys.platform == "win32":
+        pytest.skip("the loops there watch no eventfd anyway")
+
+    def refuse(self, fd, callback, *arguments):
+        raise NotImplementedError
+
+    monkeypatch.setattr(asyncio.SelectorEventLoop, "add_reader", refuse)
+
+
+async def woken_in_time(parker):
+    with in_thread(parker.word.unpark):
+        with anyio.fail_after(20):
+            await parker.park()
+
+
+@needs_ring
+def test_a_forced_ring_on_a_loop_without_an_eventfd(choice, deaf):
+    choice("uring")
+    word = aiopark.Word()
+    with aiopark.Parker(word) as parker:
+        with pytest.raises(UnsupportedError, match=r"cannot watch an eventfd.*AIOPARK_WATCHER"):
+            ASYNCIO.run(parker.park)
+        assert not is_parked(parker)
+        assert aiopark.statistics().waiter_threads == 0
+        word.unpark()  # who need not sleep needs no ring
+        assert ASYNCIO.run(parker.park_timeout, 0) is True
+
+
+@needs_ring
+def test_a_ring_that_is_not_forced_gives_way_to_a_thread(choice, deaf):
+    choice("")
+
+    async def main():
+        with aiopark.Parker(aiopark.Word()) as parker:
+            for _ in range(3):
+                await woken_in_time(parker)
+            task = asyncio.ensure_future(parker.park())
+            await until(lambda: is_parked(parker))
+            statistics = aiopark.statistics()
+            assert (statistics.watched_words, statistics.waiter_threads) == (1, 1)
+            parker.word.unpark()
+            await task
+        assert aiopark.statistics().waiter_threads == 0
+
+    ASYNCIO.run(main)
+
+
+# --- whole processes ---
+
+PROGRAM = """
+import asyncio, threading, aiopark
+async def main():
+    with aiopark.Parker(aiopark.Word()) as parker:
+        while aiopark.statistics().watched_words == 0:
+            assert await parker.park_timeout(0.001) is False
+        statistics = aiopark.statistics()
+        thread = threading.Thread(target=parker.word.unpark)
+        thread.start()
+        await parker.park()
+        thread.join()
+        print(statistics.watcher, statistics.waiter_threads)
+asyncio.run(main())
+"""
+
+
+def run(program=PROGRAM, **environment):
+    kept = {name: value for name, value in os.environ.items() if name not in {"AIOPARK_WATCHER", "AIOPARK_BACKEND"}}
+    return subprocess.run(
+        [sys.executable, "-c", program], env=kept | environment, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+@pytest.mark.parametrize("name", ["", "uring", "threads", "nonsense"])
+def test_a_whole_process(name):
+    ended = run(AIOPARK_WATCHER=name)
+    if name == "nonsense":
+        assert "ValueError: AIOPARK_WATCHER is 'nonsense'; choose one of uring, threads" in ended.stderr
+        assert ended.returncode == 1
+    elif _io_uring_probe.refusal() is None and sys.platform == "linux" and name != "threads":
+        assert (ended.stdout.strip(), ended.returncode) == ("uring 0", 0), ended.stderr
+    elif name == "uring":
+        assert "aiopark.UnsupportedError: AIOPARK_WATCHER=uring does not work here: " in ended.stderr
+        assert ended.returncode == 1
+    else:
+        assert (ended.stdout.strip(), ended.returncode) == ("threads 1", 0), ended.stderr
+
+
+def test_the_portable_backend_has_threads():
+    ended = run(AIOPARK_BACKEND="portable")
+    assert (ended.stdout.strip(), ended.returncode) == ("threads 1", 0), ended.stderr
+
+
+def test_the_portable_backend_refuses_a_ring():
+    ended = run(AIOPARK_BACKEND="portable", AIOPARK_WATCHER="uring")
+    assert "AIOPARK_WATCHER=uring does not work here: " in ended.stderr
+    assert ended.returncode == 1
+
+
+def test_a_system_that_has_no_io_uring_at_all():
+    """Nothing of it is needed, neither to import aiopark nor to park on a word."""
+    other_system = """
+import asyncio, ctypes, multiprocessing.shared_memory, os, sys
+sys.platform = "other"
+for name in ("eventfd", "eventfd_read", "eventfd_write"):
+    if hasattr(os, name):
+        delattr(os, name)
+"""
+    ended = run(other_system + PROGRAM, AIOPARK_BACKEND="portable")
+    assert (ended.stdout.strip(), ended.returncode) == ("threads 1", 0), ended.stderr

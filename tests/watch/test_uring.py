@@ -1,0 +1,402 @@
+"""RingWatch on loops that are there, gone, or stand still: who waits then, and that no wake is lost on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import mmap
+import os
+import threading
+
+import anyio
+import psutil
+import pytest
+from support import ASYNCIO, PLAIN_WORLDS, WATCHERS, block_until, each, in_thread, is_parked, needs, until
+from thread_helpers import asleep
+
+import aiopark
+from aiopark import _parker
+
+if "uring" not in WATCHERS:
+    pytest.skip("no io_uring here", allow_module_level=True)
+
+from aiopark._watch import RingWatch, _loop_ring
+
+LOOPS = each([world for world in PLAIN_WORLDS if world.backend == "asyncio"])
+
+
+@pytest.fixture(autouse=True)
+def use_rings(monkeypatch):
+    monkeypatch.setattr(_parker, "watch", RingWatch)
+
+
+class DeafLoop(asyncio.SelectorEventLoop):
+    """One that watches no descriptors."""
+
+    def add_reader(self, fd, callback, *arguments):
+        raise NotImplementedError
+
+
+async def sleep_until_watched(parker):
+    while not aiopark.statistics().watched_words:
+        assert await parker.park_timeout(0.001) is False
+
+
+async def woken(parker):
+    with in_thread(lambda: (block_until(lambda: is_parked(parker)), parker.word.unpark())):
+        with anyio.fail_after(20):
+            await parker.park()
+
+
+async def woken_from_a_thread(parker):
+    """Unpark once the thread sleeps: it comes second there, if a wait of a ring was left."""
+    address = parker.word.address
+    with in_thread(lambda: (block_until(lambda: asleep(address) == 1), parker.word.unpark())):
+        with anyio.fail_after(20):
+            await parker.park()
+
+
+@pytest.mark.parametrize("first", ["closed", "stopped"])
+@pytest.mark.parametrize("world", LOOPS)
+def test_a_thread_takes_over_from_a_ring(world, first):
+    """The ring's wait is taken off, which would swallow the wake."""
+    with aiopark.Parker(aiopark.Word()) as parker:
+        loop = world.new_event_loop()
+        loop.run_until_complete(sleep_until_watched(parker))
+        if first == "closed":
+            loop.close()
+        for _ in range(3):
+            with asyncio.Runner(loop_factory=DeafLoop) as runner:
+                runner.run(woken_from_a_thread(parker))
+                assert aiopark.statistics().waiter_threads == 1
+        loop.close()
+    assert aiopark.statistics().waiter_threads == 0
+
+
+def test_a_ring_takes_over_from_a_thread():
+    with aiopark.Parker(aiopark.Word()) as parker:
+        for factory in (DeafLoop, None, DeafLoop, None):
+            with asyncio.Runner(loop_factory=factory) as runner:
+                for _ in range(3):
+                    runner.run(woken(parker))
+
+
+@pytest.mark.parametrize("error", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_a_thread_takes_over_where_no_ring_is_left(monkeypatch, error):
+    def none_left(*_):
+        raise OSError(error, "none left")
+
+    with aiopark.Parker(aiopark.Word()) as parker:
+        still = asyncio.new_event_loop()
+        still.run_until_complete(sleep_until_watched(parker))
+        monkeypatch.setattr(_loop_ring, "Ring", none_left)
+
+        async def main():
+            await woken_from_a_thread(parker)
+            assert aiopark.statistics().waiter_threads == 1
+            monkeypatch.undo()
+            monkeypatch.setattr(_parker, "watch", RingWatch)
+            await woken(parker)  # now there is a ring, and the thread may hint as well
+
+        ASYNCIO.run(main)
+        still.close()
+
+
+def test_another_error_is_told(monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EPERM, "forbidden")
+
+    with aiopark.Parker(aiopark.Word()) as parker:
+        with monkeypatch.context() as patch:
+            patch.setattr(_loop_ring, "Ring", refuse)
+            with pytest.raises(OSError, match="forbidden"):
+                ASYNCIO.run(parker.park)
+        assert not is_parked(parker)
+        ASYNCIO.run(woken, parker)
+
+
+def test_a_forced_ring_does_not_give_way(monkeypatch):
+    def none_left(*_):
+        raise OSError(errno.EMFILE, "none left")
+
+    monkeypatch.setattr(_parker, "watch", lambda word, hint: RingWatch(word, hint, alone=True))
+    with aiopark.Parker(aiopark.Word()) as parker:
+        with monkeypatch.context() as patch:
+            patch.setattr(_loop_ring, "Ring", none_left)
+            with pytest.raises(OSError, match="none left"):
+                ASYNCIO.run(parker.park)
+        ASYNCIO.run(woken, parker)
+
+
+def test_a_word_that_the_kernel_cannot_wait_on_is_told():
+    """By the park that finds it out, which raises; not in silence."""
+
+    async def main():
+        word = aiopark.Word()
+        with aiopark.Parker(word) as parker:
+            true_address, word.address = word.address, 4  # in the page at zero
+            with pytest.raises(OSError, match="FUTEX_WAIT on the word at 0x4: "):
+                await parker.park()
+            word.address = true_address
+            await woken(parker)
+
+    ASYNCIO.run(main)
+
+
+def test_a_ring_that_moved_to_another_thread_and_finds_none_left(monkeypatch):
+    """The loop goes on in another thread, where it would need a ring of its own."""
+    with aiopark.Parker(aiopark.Word()) as parker:
+        loop = asyncio.new_event_loop()
+        with in_thread(loop.run_until_complete, sleep_until_watched(parker)):
+            pass
+
+        def none_left(*_):
+            raise OSError(errno.EMFILE, "none left")
+
+        monkeypatch.setattr(_loop_ring, "Ring", none_left)
+        with in_thread(loop.run_until_complete, woken(parker)):
+            pass
+        loop.close()
+
+
+# --- closing the Parker, the word and its memory while a wait is on its way out ---
+
+
+@pytest.mark.parametrize("others", [0, 20])
+def test_a_word_that_is_closed_at_once(plain_world, others):
+    """Its wait is reaped later: no error is told, and the loop does not run in circles."""
+
+    async def main():
+        told = []
+        if plain_world.backend == "asyncio":
+            asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        parkers = [aiopark.Parker(aiopark.Word()) for _ in range(others)]
+        for parker in parkers:
+            await parker.park_timeout(0.0001)
+        memory = mmap.mmap(-1, 4096)
+        word = aiopark.Word.from_buffer(memory, shared=False)
+        word.store(1)
+        before = aiopark.statistics().watched_words
+        with aiopark.Parker(word) as parker:
+            while aiopark.statistics().watched_words == before:
+                assert await parker.park_timeout(0.001) is False
+        word.close()
+        memory.close()
+        await until(lambda: aiopark.statistics().watched_words == before)
+        other = aiopark.Parker()
+        with in_thread(lambda: (block_until(lambda: is_parked(other)), other.unpark())):
+            await other.park()
+        assert not told
+
+    plain_world.run(main)
+
+
+def test_memory_that_is_gone_when_the_run_ends(plain_world, monkeypatch):
+    """The ring ends before it reaped the wait: it touches the memory no more."""
+    wakes = []
+
+    async def main():
+        memory = mmap.mmap(-1, 4096)
+        word = aiopark.Word.from_buffer(memory, shared=False)
+        word.store(1)
+        parker = aiopark.Parker(word)
+        await sleep_until_watched(parker)
+        parker.close()
+        word.close()
+        memory.close()
+        monkeypatch.setattr(aiopark.Word, "_wake_all", wakes.append)
+
+    plain_world.run(main)
+    gc.collect()
+    assert not wakes
+    assert aiopark.statistics().watched_words == 0
+
+
+@pytest.mark.parametrize("fallback", [False, True], ids=["ring", "thread"])
+def test_close_by_another_thread_while_the_first_park_arms(monkeypatch, fallback):
+    """Whichever comes first: nothing watches after that, and nobody holds the memory."""
+    arm = _loop_ring.LoopRing.arm
+
+    def meanwhile(self, *arguments):
+        with in_thread(parker.close):
+            pass
+        if fallback:
+            raise OSError(errno.EMFILE, "none left")
+        return arm(self, *arguments)
+
+    monkeypatch.setattr(_loop_ring.LoopRing, "arm", meanwhile)
+    memory = mmap.mmap(-1, 4096)
+    word = aiopark.Word.from_buffer(memory, shared=False)
+    word.store(1)
+    parker = aiopark.Parker(word)
+
+    async def main():
+        with pytest.raises(aiopark.ClosedError):
+            await parker.park()
+        await until(lambda: aiopark.statistics().watched_words == 0)
+        assert aiopark.statistics().waiter_threads == 0
+        word.close()
+        memory.close()
+
+    ASYNCIO.run(main)
+
+
+# --- descriptors ---
+
+
+def open_descriptors():
+    return psutil.Process().num_fds()
+
+
+@pytest.mark.parametrize("end", ["closed", "dropped", "kept", "parked"])
+def test_the_descriptors_go_with_the_loop(plain_world, end):
+    """Whoever is still there, and without the collector."""
+    kept = []
+
+    async def main():
+        word = aiopark.Word()
+        parker = aiopark.Parker(word)
+        assert await parker.park_timeout(0.0001) is False
+        if end == "closed":
+            parker.close()
+        elif end != "dropped":
+            kept.append(parker)
+        if end == "parked" and plain_world.backend == "asyncio":
+            kept.append(asyncio.ensure_future(parker.park()))
+            await until(lambda: is_parked(parker))
+
+    plain_world.run(main)  # loops open things once a process
+    plain_world.run(main)
+    gc.collect()
+    before = open_descriptors()
+    gc.disable()
+    try:
+        for _ in range(30):
+            plain_world.run(main)
+        assert open_descriptors() == before
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("world", LOOPS)
+def test_the_descriptors_go_with_a_loop_whose_task_is_left_parked(world):
+    loop = world.new_event_loop()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    gc.collect()
+    before = open_descriptors()
+    kept = []
+    gc.disable()
+    try:
+        for _ in range(10):
+            loop, parker = world.new_event_loop(), aiopark.Parker(aiopark.Word())
+            task = loop.create_task(parker.park())
+            task._log_destroy_pending = False
+            loop.run_until_complete(asyncio.sleep(0.001))
+            assert is_parked(parker)
+            loop.close()
+            kept.append((parker, task))
+        assert open_descriptors() == before
+        for parker, _ in kept:
+            ASYNCIO.run(woken, parker)
+    finally:
+        gc.enable()
+
+
+@needs("trio")
+def test_trio_reads_an_eventfd_that_somebody_emptied():
+    """A child that was forked inside of the run shares it."""
+    import trio
+
+    async def main():
+        with aiopark.Parker(aiopark.Word()) as parker:
+            await sleep_until_watched(parker)
+            parker.word.unpark()
+            (ring,) = [reference()._eventfd for reference in _loop_ring.rings.copy() if reference()]
+            os.eventfd_write(ring, 1)
+            read, emptied = os.eventfd_read, []
+
+            def raced(fileno):
+                if not emptied:
+                    emptied.append(read(fileno))
+                return read(fileno)
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(os, "eventfd_read", raced)
+                with trio.fail_after(20):
+                    await parker.park()
+                    while not emptied:
+                        await trio.sleep(0.0005)
+            with trio.fail_after(20):
+                await woken(parker)
+
+    trio.run(main)
+
+
+@needs("trio")
+@pytest.mark.parametrize("used", [False, True], ids=["first park", "ring was there"])
+@pytest.mark.parametrize("where", ["async generator", "system task"])
+def test_a_park_when_the_run_of_trio_is_about_to_end(where, used):
+    """The task that listens has ended, or cannot begin: a thread waits."""
+    import trio
+
+    woken_up, kept = [], []
+    parker = aiopark.Parker(aiopark.Word())
+    ready = threading.Event()
+
+    async def park():
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + 20) as scope:
+            ready.set()
+            await parker.park()
+        woken_up.append(not scope.cancelled_caught)
+
+    async def generate():
+        try:
+            yield
+        finally:
+            await park()
+
+    async def system():
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                while any(reference()._ring for reference in _loop_ring.rings.copy() if reference()):
+                    await trio.sleep(0.0005)
+            await park()
+
+    async def main():
+        if used:
+            first = aiopark.Parker(aiopark.Word())
+            await sleep_until_watched(first)
+            kept.append(first)
+        if where == "async generator":
+            generator = generate()
+            await generator.asend(None)
+            kept.append(generator)
+        else:
+            trio.lowlevel.spawn_system_task(system)
+            await trio.testing.wait_all_tasks_blocked()
+
+    import trio.testing
+
+    with in_thread(lambda: (ready.wait(20), block_until(lambda: is_parked(parker)), parker.word.unpark())):
+        trio.run(main)
+    assert woken_up == [True]
+    parker.close()
+    assert aiopark.statistics().waiter_threads == 0
+
+
+def test_many_parks_leave_one_wait():
+
+    async def main():
+        with aiopark.Parker(aiopark.Word()) as parker:
+            for _ in range(300):
+                assert await parker.park_timeout(0) is False
+                parker.word.unpark()
+                assert await parker.park_timeout(0) is True
+            await sleep_until_watched(parker)
+            assert aiopark.statistics().watched_words == 1
+
+    ASYNCIO.run(main)
