@@ -21,6 +21,8 @@ pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals"),
     pytest.mark.raises_anywhere,
     pytest.mark.usefixtures("watcher"),
+    # Where the exception lands in a finalizer, Python says so and goes on.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
 FILES = ("_loop_ring.py", "_io_uring.py", "_uring.py", "_arm.py", "_threads.py", "_mailbox.py", "_doorbell.py")
@@ -130,7 +132,6 @@ def test_an_exception_anywhere_in_a_pass_or_an_arm_loses_no_wake(others):
     asyncio.run(main())
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of what was not even constructed
 @pytest.mark.parametrize("others", [FEW, MANY], ids=["few words", "many words"])
 def test_an_exception_anywhere_in_the_first_arm_loses_no_wake(others):
     """The ring is made, or the thread is started, and armed: then, or by the next park."""
@@ -205,7 +206,6 @@ def test_an_exception_anywhere_in_close_leaves_nothing_that_watches(then):
     assert number > 5
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # in a finalizer, that is all
 def test_a_storm_of_signals_that_raise():
     """At random, while native threads unpark: every permit that is deposited is taken in the end."""
     interrupted, stop = [0], threading.Event()
