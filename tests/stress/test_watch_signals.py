@@ -25,6 +25,14 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
+
+@pytest.fixture(autouse=True)
+def threads_have_the_stacks_they_had():
+    before = threading.stack_size()
+    yield
+    assert threading.stack_size() == before
+
+
 FILES = ("_loop_ring.py", "_io_uring.py", "_uring.py", "_arm.py", "_threads.py", "_mailbox.py", "_doorbell.py")
 FEW, MANY = 0, 17  # other words that are watched: whether the loop looks at the words before it asks the kernel
 

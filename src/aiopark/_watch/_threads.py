@@ -59,11 +59,16 @@ class WatchThread:
     def start(self) -> None:
         try:
             with _stack:
-                before = threading.stack_size(STACK)
+                before = threading.stack_size()
                 try:
+                    threading.stack_size(STACK)
                     self.thread.start()
                 finally:
-                    threading.stack_size(before)
+                    try:
+                        threading.stack_size(before)
+                    except BaseException:
+                        threading.stack_size(before)  # a signal handler that raises came first
+                        raise
         except BaseException:  # no thread to be had; or a signal handler that raises, and there is one nobody knows
             self.closing = True
             self._again.unpark()
