@@ -10,6 +10,7 @@ Who writes what:
   PERMIT   set by `unpark`, from anywhere; removed by a park that returns, and by `prepare_park`, both the owner's.
   OWNER    set and removed by the task that parks, see `_owner`.
   CLOSED   set by `close`, never removed.
+  UNWATCHED  set by `close` once nothing watches the word any more: from then on it may be another owner's.
 
 A wake is a hint, as a kernel's is: it grants nothing, the task that it resumes takes the permit from the cell
 itself. So there is nothing to put back: a park that is cancelled, times out, dies with its loop or is thrown away
@@ -25,6 +26,7 @@ Which race each re-check closes:
 from __future__ import annotations
 
 import math
+import time
 import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -34,7 +36,7 @@ from aiopark._errors import ClosedError
 from aiopark._loops import running_loop
 from aiopark._owner import OWNER, claim
 from aiopark._unpark_handle import UnparkHandle
-from aiopark._watch import watch
+from aiopark._watch import is_waited_for, watch
 from aiopark._word import PERMIT as WORD_PERMIT
 from aiopark._word import Word
 from aiopark._word_slot import WordOwner
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 
 PERMIT: Final = "permit"
 CLOSED: Final = "closed"
+UNWATCHED: Final = "unwatched"
 
 
 class Parker:
@@ -111,7 +114,10 @@ class Parker:
         self._cell = cell = _Cell()
         reference = weakref.ref(cell)
         self._watch = watch(word, partial(_hint, reference))
-        claim(word._slot, _Tenant(word, reference), "Word")
+        tenant = _Tenant(word, reference, weakref.ref(self._watch))
+        while (other := word._slot.get(OWNER)) is not None and other.ends_soon():
+            time.sleep(0)
+        claim(word._slot, tenant, "Word")
 
     def __repr__(self) -> str:
         cell = self._cell.copy()
@@ -272,7 +278,8 @@ class Parker:
 
         A permit in store is still handed out first. The word, if there is one, is watched no longer, and free for
         another owner once the pending park has ended; its permit stays in it. May be called from any thread. Does not
-        block; but where a thread watches the word, it waits the moment in which that thread ends.
+        block; but where a thread watches the word, it waits the moment in which that thread ends, so do not call it
+        from a finalizer or signal handler.
 
         Example:
             >>> import aiopark
@@ -284,6 +291,11 @@ class Parker:
         self._set_and_wake(CLOSED)
         if self._watch is not None:
             self._watch.close()
+            self._cell[UNWATCHED] = True
+            assert self.word is not None
+            tenant = self.word._slot.get(OWNER)
+            if tenant is not None:
+                tenant.gone()  # from now on, if nobody parks: one who parks later finds the Parker closed
 
     def __enter__(self) -> Self:
         return self
@@ -374,23 +386,31 @@ class _Cell(dict[str, Any]):
 
 
 class _Tenant(WordOwner):
-    """A Parker, as the owner of its word for as long as it is open."""
+    """A Parker, as the owner of its word until nothing watches the word any more and no park looks at it."""
 
-    __slots__ = ("_cell",)
+    __slots__ = ("_address", "_cell", "_gone", "_watch")
 
-    def __init__(self, word: Word, cell: weakref.ref[_Cell]) -> None:
+    def __init__(self, word: Word, cell: weakref.ref[_Cell], watch: weakref.ref[Watch]) -> None:
         super().__init__(word)
+        self._gone = False
+        self._address: Final = word.address
         self._cell: Final = cell
+        self._watch: Final = watch
 
     def gone(self) -> bool:
         """See `Owner.gone`. A park that finds the Parker closed leaves the word alone, so it does not count."""
-        cell = self._cell()
-        if cell is None:
-            return True
-        if CLOSED not in cell:
-            return False
-        waiter = cell.get(OWNER)
-        return waiter is None or waiter.gone()
+        if not self._gone:
+            cell = self._cell()
+            if cell is None or self._watch() is None:  # collected: the watch by its finalizer, its thread soon after
+                self._gone = self._watch() is None and not is_waited_for(self._address)
+            elif UNWATCHED in cell:
+                waiter = cell.get(OWNER)
+                self._gone = waiter is None or waiter.gone()
+        return self._gone
+
+    def ends_soon(self) -> bool:
+        """See `WordOwner.ends_soon`."""
+        return self._watch() is None and not self.gone()
 
 
 def _hint(reference: weakref.ref[_Cell]) -> None:

@@ -72,13 +72,24 @@ class Word:
     address: int
     shared: bool
 
-    __slots__ = ("__weakref__", "_backend", "_cell", "_owns_memory", "_sleep", "_slot", "_wake", "address", "shared")
+    __slots__ = (
+        "__weakref__",
+        "_backend",
+        "_cell",
+        "_keeps_memory",
+        "_owns_memory",
+        "_sleep",
+        "_slot",
+        "_wake",
+        "address",
+        "shared",
+    )
 
     def __init__(self) -> None:
         cell = ctypes.c_uint32(PARKED)
         address = ctypes.addressof(cell)
         self._attach(cell, address, shared=False, slot=slot_at(address))
-        self._owns_memory = True
+        self._owns_memory = self._keeps_memory = True
 
     def _attach(self, cell: ctypes.c_uint32, address: int, *, shared: bool, slot: dict[str, Any]) -> None:
         backend = default_backend()
@@ -95,7 +106,8 @@ class Word:
         self._sleep = partial(backend.wait, address, PARKED, shared=shared)
         self._wake = partial(backend.wake_one, address, shared=shared)
         self._slot = slot  # the owner that parks, see _owner
-        self._owns_memory = False
+        self._owns_memory = False  # it ends with this word
+        self._keeps_memory = True  # it lasts as long as the cell does
 
     @classmethod
     def from_buffer(cls, buffer: Buffer, offset: int = 0, *, shared: bool = True) -> Word:
@@ -159,7 +171,10 @@ class Word:
             0
         """
         word = cls.__new__(cls)
+        if isinstance(owner, Word):
+            owner = (owner, owner._cell)  # its memory, which it lets go of when it is closed
         word._attach(cell_at(address, owner), address, shared=shared, slot=slot_at(address))
+        word._keeps_memory = owner is not None
         return word
 
     def __repr__(self) -> str:
@@ -287,8 +302,10 @@ class Word:
                 if self._cell is None:
                     return  # another thread has closed it
                 owner = self._slot.get(OWNER)
-                if isinstance(owner, Closer | None):
-                    time.sleep(0)  # another thread is closing this word, or one at the same address
+                if isinstance(owner, Closer) and owner.is_this_thread():
+                    closer = None  # this interrupts a close, which holds the slot
+                elif owner is None or owner.ends_soon():
+                    time.sleep(0)  # another thread is closing a word here, or a watch thread is about to end
                 elif self._owns_memory or owner.through(self):
                     raise RuntimeError(
                         "somebody still parks on this word: unpark the thread, or close the Parker, before the word"

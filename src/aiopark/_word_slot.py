@@ -27,6 +27,10 @@ class WordOwner:
         """Tell whether it parks through this very Word, and not through another one at the same address."""
         return self._word == id(word)
 
+    def ends_soon(self) -> bool:
+        """Tell whether it will be gone in a moment, without anybody's doing."""
+        return False
+
 
 class ParkedThread(WordOwner):
     """A thread, during a park."""
@@ -41,7 +45,19 @@ class ParkedThread(WordOwner):
 class Closer(ParkedThread):
     """A thread, for the moment in which it closes the word."""
 
-    __slots__ = ()
+    __slots__ = ("_thread",)
+
+    def __init__(self, word: object) -> None:
+        super().__init__(word)
+        self._thread: Final = threading.get_ident()
+
+    def is_this_thread(self) -> bool:
+        """Tell whether the thread that asks is the one that closes."""
+        return self._thread == threading.get_ident()
+
+    def ends_soon(self) -> bool:
+        """See `WordOwner.ends_soon`."""
+        return True
 
 
 class _Slot(dict[str, Any]):

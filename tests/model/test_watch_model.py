@@ -256,7 +256,7 @@ def test_a_ring_hints_whoever_parks(monkeypatch, few):
         world = World(monkeypatch, RingWatch)
         world.loop = RingLoop(monkeypatch)
         ScriptedRing.words = {world.word.address: world.word}
-        world.word._cell = world.word  # what the ring looks at
+        world.memory, world.word._cell = world.word._cell, world.word  # what the ring looks at; its address stays taken
 
         def store():
             """Deposit a permit with a handle, wake later: the ring sees it early, or not."""

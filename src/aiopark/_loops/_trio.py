@@ -152,10 +152,16 @@ _bridge: Final[trio.lowlevel.RunVar[TrioBridge]] = trio.lowlevel.RunVar("aiopark
 
 
 def running_bridge() -> TrioBridge:
-    """Give the bridge of the trio run that this task is part of."""
+    """Give the bridge of the trio run that this task is part of.
+
+    Raises:
+        RuntimeError: the run is the parent's, seen from the child of a fork.
+    """
     try:
-        return _bridge.get()
+        bridge = _bridge.get()
     except LookupError:
         bridge = TrioBridge()
         _bridge.set(bridge)
-        return bridge
+    if bridge.ghost:
+        raise RuntimeError("this trio run is the parent's, seen from a forked child: start a new one on another thread")
+    return bridge

@@ -11,7 +11,7 @@ from aiopark._errors import UnsupportedError
 from aiopark._os import Futex, _io_uring_probe, default_backend
 from aiopark._watch import _loop_ring, _threads
 from aiopark._watch._protocol import Hint, Watch
-from aiopark._watch._threads import ThreadWatch
+from aiopark._watch._threads import ThreadWatch, is_waited_for
 from aiopark._watch._uring import RingWatch
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ __all__ = [
     "RingWatch",
     "ThreadWatch",
     "Watch",
+    "is_waited_for",
     "refused_watchers",
     "waiter_threads",
     "watch",

@@ -75,7 +75,7 @@ class LoopRing:
         self._epoch: Final = _fork.epoch
         self._eventfd: Final = eventfd
         self._numbers: Final = itertools.count()
-        self.token: Final = object()
+        self.token = object()  # of the ring
         settle_private_futexes()
         self._ring = Ring(eventfd, full_fence)
         rings.add(weakref.ref(self, rings.discard))
@@ -89,6 +89,8 @@ class LoopRing:
         Raises:
             OSError: the kernel refused.
         """
+        if self._epoch != _fork.epoch:
+            raise RuntimeError("this event loop is the parent's, seen from a forked child: start a new one")
         arm = Arm(self.token, word, hint)
         ring = self._ring
         if ring is None:
@@ -135,7 +137,11 @@ class LoopRing:
         if len(self._arms) > FEW:
             self._reap(ring)
         elif ring.has_more():
-            for arm in list(self._arms.values()):
+            arms = list(self._arms.values())
+            if not all(arm.word._keeps_memory for arm in arms):
+                self._reap(ring)  # what lies at a bare address may be unmapped while we look
+                return
+            for arm in arms:
                 memory = arm.memory
                 if memory is not None and holds_permit(memory):
                     self._early.append(arm)
@@ -190,14 +196,23 @@ class LoopRing:
             self._arms.pop(number, None)
 
     def _retire(self) -> None:
-        """Give the ring up: the loop ran on another thread before, whose it is. All are hinted, and arm again."""
-        ring, self._ring = self._ring, None
-        arms = [*self._arms.values(), *(arm for arm, _ in self._again)]
-        self._arms = {}
-        self._early, self._again, self._sent = [], [], []
-        for arm in arms:
+        """Give the ring up: the loop ran on another thread before, whose it is. All are hinted, and arm again.
+
+        The ring goes last: who is interrupted here finds it in place, and comes here again.
+        """
+        self.token = object()
+        for number, arm in list(self._arms.items()):
             arm.take_off()
             arm.complete(0)
+            self._arms.pop(number, None)
+        while self._again:
+            arm, _ = self._again[-1]
+            arm.take_off()
+            arm.complete(0)
+            self._again.pop()
+        self._early.clear()
+        self._sent.clear()
+        ring, self._ring = self._ring, None
         if ring is not None:
             ring.close()
 

@@ -50,6 +50,7 @@ class WatchThread:
         self.epoch: Final = _fork.epoch
         self.closing = False
         self.failure: BaseException | None = None
+        self.address: Final = word.address
         self._word: Final = word
         self._hint: Final = hint
         self._again: Final = ThreadParker()
@@ -58,6 +59,7 @@ class WatchThread:
 
     def start(self) -> None:
         try:
+            running.add(self)
             with _stack:
                 before = threading.stack_size()
                 try:
@@ -72,6 +74,8 @@ class WatchThread:
         except BaseException:  # no thread to be had; or a signal handler that raises, and there is one nobody knows
             self.closing = True
             self._again.unpark()
+            if self.thread.ident is None:
+                running.discard(self)
             raise
 
     def arm(self) -> None:
@@ -88,7 +92,12 @@ class WatchThread:
         """Ask the thread to end. False: it may have been on its way to sleep, and have missed it; ask again."""
         self.closing = True
         self._again.unpark()
-        self._word._wake_all()
+        if self in running:
+            try:
+                self._word._wake_all()
+            except OSError:
+                if self in running:
+                    raise  # else it has ended, and somebody unmapped the word since
         return not self.thread.is_alive()
 
     def stop_later(self) -> None:
@@ -98,7 +107,6 @@ class WatchThread:
             _thread.start_new_thread(_stop, (self,))
 
     def _run(self) -> None:
-        running.add(self)
         word = self._word
         memory = word._cell  # held until the kernel is done with it
         try:
@@ -115,8 +123,14 @@ class WatchThread:
             self.failure = error
             self._hint()
         finally:
-            running.discard(self)
             del memory
+            running.discard(self)  # from now on the word may be another's
+
+
+def is_waited_for(address: int) -> bool:
+    """Tell whether a watch thread, other than this one, still uses the word at the address."""
+    here = threading.current_thread()
+    return any(thread.address == address and thread.thread is not here for thread in running.copy())
 
 
 class ThreadWatch:

@@ -26,10 +26,21 @@ class RingWatch:
 
     name: ClassVar[str] = "uring"
 
-    __slots__ = ("__weakref__", "_alone", "_arm", "_closed", "_hint", "_stopped", "_thread", "_used", "_word")
+    __slots__ = (
+        "__weakref__",
+        "_alone",
+        "_arm",
+        "_closed",
+        "_hint",
+        "_stopped",
+        "_thread",
+        "_unsure",
+        "_used",
+        "_word",
+    )
 
     def __init__(self, word: Word, hint: Hint, *, alone: bool = False) -> None:
-        self._used = False
+        self._used = self._unsure = False
         self._closed = False
         self._stopped = False
         self._arm: Arm | None = None
@@ -47,6 +58,9 @@ class RingWatch:
                 arm.again = seen
             return
         self._arm = None
+        if self._unsure:  # an arm was interrupted, and may have left a wait in the kernel
+            self._word._wake_all()
+            self._unsure = False
         if arm is not None:
             arm.take_off()  # it would swallow the wake, and pass it on only if its loop runs
             if arm.failure is not None:
@@ -72,9 +86,10 @@ class RingWatch:
         return ring
 
     def _arm_on(self, ring: LoopRing, seen: int) -> bool:
-        self._used = True
+        self._used = self._unsure = True
         try:
             self._arm = ring.arm(self._word, seen, self._hint)
+            self._unsure = False
         except OSError as error:
             if self._alone or error.errno not in NONE_LEFT:
                 raise
@@ -94,8 +109,7 @@ class RingWatch:
             self._thread.close()
 
     def _take_off(self) -> None:
-        memory = self._word._cell
-        if self._used and memory is not None:
+        if self._used:
             # Also what an interrupted arm left in the kernel: it would swallow a wake of the word's next owner.
             self._word._wake_all()
             if self._arm is not None:
