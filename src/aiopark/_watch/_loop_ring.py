@@ -137,11 +137,10 @@ class LoopRing:
         if len(self._arms) > FEW:
             self._reap(ring)
         elif ring.has_more():
-            arms = list(self._arms.values())
-            if not all(arm.word._keeps_memory for arm in arms):
-                self._reap(ring)  # what lies at a bare address may be unmapped while we look
-                return
-            for arm in arms:
+            for arm in list(self._arms.values()):
+                if not arm.word._keeps_memory:
+                    self._reap(ring)  # what lies at a bare address may be unmapped while we look
+                    return
                 memory = arm.memory
                 if memory is not None and holds_permit(memory):
                     self._early.append(arm)
