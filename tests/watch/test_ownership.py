@@ -20,6 +20,13 @@ from aiopark._watch._loop_ring import LoopRing
 needs_a_ring = pytest.mark.skipif(RingWatch.name in refused_watchers(), reason="no ring can wait on futexes here")
 
 
+@pytest.fixture(autouse=True)
+def nothing_stays_behind():
+    yield
+    gc.collect()  # an exception holds the frames that it went through
+    block_until(lambda: not aiopark.statistics().watched_words)
+
+
 class Interrupted(BaseException):
     """As a signal handler raises."""
 
