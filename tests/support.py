@@ -23,6 +23,7 @@ from aiopark._watch import RingWatch, ThreadWatch, refused_watchers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
+    from types import FrameType
 
     import aiopark
 
@@ -135,6 +136,51 @@ def in_thread(target: Callable[..., object], *arguments: Any) -> Iterator[thread
     assert not thread.is_alive(), "the thread hangs"
     if errors:
         raise errors[0]
+
+
+class Interrupted(Exception):  # noqa: N818  # like KeyboardInterrupt
+    """What a signal handler raises."""
+
+
+@contextmanager
+def interrupted_at(number: int, event: str, ours: Callable[[str], bool]) -> Iterator[list[str]]:
+    """Interrupt the block at the number-th of the "calls" (before, and after those of C) or "lines" of our files.
+
+    Ends the block there. Gives where that was, nothing if it was nowhere.
+    """
+    count, hit = 0, []
+
+    def interrupt(frame: FrameType) -> None:
+        nonlocal count
+        if ours(frame.f_code.co_filename):
+            count += 1
+            if count == number:
+                sys.setprofile(None)
+                sys.settrace(None)
+                hit.append(f"{frame.f_code.co_name}:{frame.f_lineno}")
+                raise Interrupted
+
+    def profile(frame: FrameType, kind: str, _: object) -> None:
+        if kind in {"call", "c_return"}:
+            interrupt(frame)
+
+    def trace(frame: FrameType, kind: str, _: object) -> Any:
+        if kind == "line":
+            interrupt(frame)
+        return trace
+
+    previous = sys.gettrace()
+    try:
+        if event == "calls":
+            sys.setprofile(profile)
+        else:
+            sys.settrace(trace)
+        yield hit
+    except Interrupted:
+        pass
+    finally:
+        sys.setprofile(None)
+        sys.settrace(previous)
 
 
 @contextmanager

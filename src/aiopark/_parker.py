@@ -401,9 +401,9 @@ class _Tenant(WordOwner):
         """See `Owner.gone`. A park that finds the Parker closed leaves the word alone, so it does not count."""
         if not self._gone:
             cell = self._cell()
-            if cell is None or self._watch() is None:  # collected: the watch by its finalizer, its thread soon after
-                self._gone = self._watch() is None and not is_waited_for(self._address)
-            elif UNWATCHED in cell:
+            if self._watch() is None:  # collected, and its finalizer has run; its thread ends soon after
+                self._gone = not is_waited_for(self._address)
+            elif cell is not None and UNWATCHED in cell:
                 waiter = cell.get(OWNER)
                 self._gone = waiter is None or waiter.gone()
         return self._gone

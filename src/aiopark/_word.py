@@ -278,7 +278,8 @@ class Word:
     def close(self) -> None:
         """Let go of the memory; the word cannot be used any more. Idempotent.
 
-        May be called from any thread. Does not block.
+        May be called from any thread. Does not block; but it waits the moment in which the watch thread of a collected
+        Parker ends, or another thread closes a word at this address.
 
         Raises:
             RuntimeError: a thread is parked on the word (unpark it first), or a Parker has it (close it first).

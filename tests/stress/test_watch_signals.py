@@ -11,7 +11,7 @@ import time
 
 import anyio
 import pytest
-from support import PATIENCE, block_until, in_thread, is_parked, switch_interval
+from support import PATIENCE, Interrupted, block_until, in_thread, is_parked, switch_interval
 
 import aiopark
 from aiopark._loops import running_loop
@@ -35,10 +35,6 @@ def threads_have_the_stacks_they_had():
 
 FILES = ("_loop_ring.py", "_io_uring.py", "_uring.py", "_arm.py", "_threads.py", "_mailbox.py", "_doorbell.py")
 FEW, MANY = 0, 17  # other words that are watched: whether the loop looks at the words before it asks the kernel
-
-
-class Interrupted(Exception):  # noqa: N818  # like KeyboardInterrupt
-    pass
 
 
 class Interruption:

@@ -9,7 +9,7 @@ import os
 import sys
 
 import pytest
-from support import WATCHERS, block_until, in_thread
+from support import WATCHERS, Interrupted, block_until, in_thread, interrupted_at
 from thread_helpers import in_a_fork
 
 import aiopark
@@ -22,10 +22,6 @@ from aiopark._os import _io_uring
 from aiopark._os._io_uring import Ring
 from aiopark._watch import _loop_ring
 from aiopark._watch._loop_ring import FEW, LoopRing
-
-
-class Interrupted(Exception):  # noqa: N818  # like KeyboardInterrupt
-    pass
 
 
 class Hints:
@@ -426,38 +422,10 @@ def test_settling_that_is_interrupted_anywhere_goes_on_at_the_next_pass(ring, ev
         waits_on, ends, waits = (aiopark.Word() for _ in range(3))
         arms = [early(ring, waits_on, hints), ring.arm(ends, 1, hints), ring.arm(waits, 1, hints)]
         ends.unpark()
-        count, hit = [0], []
-
-        def interrupt(frame):
-            if frame.f_code.co_filename.endswith(("_loop_ring.py", "_io_uring.py", "_arm.py")):
-                count[0] += 1
-                if count[0] == number:
-                    sys.setprofile(None)
-                    sys.settrace(None)
-                    hit.append(f"{frame.f_code.co_name}:{frame.f_lineno}")
-                    raise Interrupted
-
-        def profile(frame, kind, _):
-            if kind in {"call", "c_return"}:
-                interrupt(frame)
-
-        def trace(frame, kind, _):
-            if kind == "line":
-                interrupt(frame)
-            return trace
-
-        previous = sys.gettrace()
-        try:
-            if event == "calls":
-                sys.setprofile(profile)
-            else:
-                sys.settrace(trace)
+        with interrupted_at(
+            number, event, lambda file: file.endswith(("_loop_ring.py", "_io_uring.py", "_arm.py"))
+        ) as hit:
             ring.settle()
-        except Interrupted:
-            pass
-        finally:
-            sys.setprofile(None)
-            sys.settrace(previous)
         where = f"interrupted at {number}, {hit}"
         one_pass(ring)
         assert arms[1].done, where

@@ -7,21 +7,16 @@ import errno
 import gc
 import mmap
 import os
-import sys
 import threading
 
 import pytest
-from support import ASYNCIO, PLAIN_WORLDS, block_until, in_thread, installed, is_parked
+from support import ASYNCIO, PLAIN_WORLDS, Interrupted, block_until, in_thread, installed, interrupted_at, is_parked
 from thread_helpers import asleep, in_a_fork
 
 import aiopark
 from aiopark import _word
 from aiopark._os import Portable
 from aiopark._watch import ThreadWatch, _threads, waiter_threads
-
-
-class Interrupted(Exception):  # noqa: N818  # like KeyboardInterrupt
-    pass
 
 
 class Hints:
@@ -371,38 +366,8 @@ def test_an_exception_anywhere_in_arm_loses_no_hint(word, event):
         word.unpark()
         block_until(lambda: hints.number == 1)
         word.store(1)
-        count, hit = [0], []
-
-        def interrupt(frame):
-            if f"aiopark{os.sep}_" in frame.f_code.co_filename:
-                count[0] += 1
-                if count[0] == number:
-                    sys.setprofile(None)
-                    sys.settrace(None)
-                    hit.append(f"{frame.f_code.co_name}:{frame.f_lineno}")
-                    raise Interrupted
-
-        def profile(frame, kind, _):
-            if kind in {"call", "c_return"}:
-                interrupt(frame)
-
-        def trace(frame, kind, _):
-            if kind == "line":
-                interrupt(frame)
-            return trace
-
-        previous = sys.gettrace()
-        try:
-            if event == "calls":
-                sys.setprofile(profile)
-            else:
-                sys.settrace(trace)
+        with interrupted_at(number, event, lambda file: f"aiopark{os.sep}_" in file) as hit:
             arm(watch)
-        except Interrupted:
-            pass
-        finally:
-            sys.setprofile(None)
-            sys.settrace(previous)
         arm(watch)
         word.unpark()
         block_until(lambda: hints.number >= 2)

@@ -25,9 +25,8 @@ class Arm:
         self.token: Final = token  # of its ring; no reference to that, which is the loop's alone
         self.word: Final = word
         self.hint: Final = hint
-        self.memory: ctypes.c_uint32 | None = (
-            word._cell
-        )  # the kernel reads it when a wait is submitted; None: taken off
+        # The kernel reads it when a wait is submitted. None: taken off.
+        self.memory: ctypes.c_uint32 | None = word._cell
         self.failure: OSError | None = None
         self.done = False
         self.early = False  # hinted, and not reaped yet

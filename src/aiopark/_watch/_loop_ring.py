@@ -69,9 +69,8 @@ class LoopRing:
         self._arms: dict[int, Arm] = {}  # by the number of each wait
         self._early: list[Arm] = []
         self._again: list[tuple[Arm, int]] = []  # to wait once more, while the word holds that
-        self._sent: list[
-            tuple[Arm, ctypes.c_uint32]
-        ] = []  # queued once more, with the memory that the kernel will read
+        # Queued once more, with the memory that the kernel will read.
+        self._sent: list[tuple[Arm, ctypes.c_uint32]] = []
         self._epoch: Final = _fork.epoch
         self._eventfd: Final = eventfd
         self._numbers: Final = itertools.count()
