@@ -15,8 +15,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from support import REAL_BACKENDS, storm
-from thread_helpers import Crew, asleep, eventually, in_a_fork, soon
+from support import REAL_BACKENDS, Crew, asleep, block_until, in_a_fork, soon, storm
 
 import aiopark
 from aiopark import ThreadParker, Word
@@ -52,7 +51,7 @@ def test_it_parks_on_the_word_that_it_is_given(backend: Backend) -> None:
     assert parker.word is word
     with Crew() as crew:
         crew.start(parker.park)
-        eventually(lambda: is_parked(parker))
+        block_until(lambda: is_parked(parker))
         word.unpark()
     assert ThreadParker(word=word).park_timeout(0) is False  # park took the permit
 
@@ -92,7 +91,7 @@ def test_a_parked_thread_is_unparked_and_takes_the_permit(parker: ThreadParker, 
     }
     with Crew() as crew:
         crew.start(lambda: answers.append(calls[how]()))
-        eventually(lambda: is_parked(parker))
+        block_until(lambda: is_parked(parker))
         assert not answers
         parker.unpark()
     assert answers == [None if how == "park" else True]
@@ -124,13 +123,13 @@ def test_unpark_lock_deposits_now_and_wakes_later(parker: ThreadParker) -> None:
     lock = threading.Lock()
     with Crew() as crew:
         thread = crew.start(parker.park)
-        eventually(lambda: is_parked(parker))
+        block_until(lambda: is_parked(parker))
         with lock:
             handle = parker.unpark_lock()
             assert parker.timed_out() is False
             assert is_parked(parker)
         handle.unpark()
-        eventually(lambda: not thread.is_alive())
+        block_until(lambda: not thread.is_alive())
     handle.unpark()  # later calls do nothing
     handle.unpark()
     assert parker.park_timeout(0) is False
@@ -142,7 +141,7 @@ def test_a_handle_that_is_called_again_wakes_no_later_park(parker: ThreadParker)
     parker.park()
     with Crew() as crew:
         crew.start(parker.park)
-        eventually(lambda: is_parked(parker))
+        block_until(lambda: is_parked(parker))
         handle.unpark()
         assert is_parked(parker)
         parker.unpark()
@@ -156,7 +155,7 @@ def test_a_handle_that_is_never_called_delays_to_the_deadline_and_loses_nothing(
         answers: list[bool] = []
         with Crew() as crew:
             crew.start(park, seconds)
-            eventually(lambda: answers or is_parked(parker))  # noqa: B023  # called at once
+            block_until(lambda: answers or is_parked(parker))  # noqa: B023  # called at once
             parker.unpark_lock()
         if answers == [True]:
             return
@@ -225,7 +224,7 @@ def test_far_deadlines_are_waited_for(parker: ThreadParker, how: str, far: Any) 
     answers: list[bool] = []
     with Crew() as crew:
         crew.start(lambda: answers.append(getattr(parker, how)(far)))
-        eventually(lambda: is_parked(parker))
+        block_until(lambda: is_parked(parker))
         assert not answers
         parker.unpark()
     assert answers == [True]
@@ -249,7 +248,7 @@ def test_a_park_goes_round_again_after_each_capped_wait(parker: ThreadParker, mo
     assert waits > 1
     with Crew() as crew:
         crew.start(parker.park_until, time.monotonic() + 100 * 86_400)
-        eventually(lambda: waits > 50)
+        block_until(lambda: waits > 50)
         parker.unpark()
 
 
@@ -296,7 +295,7 @@ def test_a_second_park_is_an_error_that_says_what_to_do(parker: ThreadParker, ho
     arguments = {"park": (), "park_until": (0,), "park_timeout": (0,)}[how]
     with Crew() as crew:
         crew.start(lambda: answers.append(parker.park_until(soon())))
-        eventually(lambda: is_parked(parker))
+        block_until(lambda: is_parked(parker))
         with pytest.raises(
             RuntimeError, match=r"already parked on .* give each of them its own ThreadParker"
         ) as caught:
@@ -323,7 +322,7 @@ def test_of_many_that_park_at_once_one_parks(parker: ThreadParker) -> None:
     with Crew() as crew:
         for _ in range(6):
             crew.start(park)
-        eventually(lambda: len(refused) == 5)
+        block_until(lambda: len(refused) == 5)
         parker.unpark()
     assert parked == [True]
 
@@ -381,7 +380,7 @@ class RaisedByHandlerError(Exception):
 
 
 def interrupt_once_parked(parker: ThreadParker) -> None:
-    eventually(lambda: is_parked(parker))
+    block_until(lambda: is_parked(parker))
     signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
 
 
@@ -561,7 +560,7 @@ def test_ctrl_c_ends_a_park_of_the_main_thread(name: str, park: str) -> None:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
-            eventually(lambda: sleeps(process))
+            block_until(lambda: sleeps(process))
             process.send_signal(signal.SIGINT)
             output, errors = process.communicate(timeout=20)
         finally:
@@ -642,7 +641,7 @@ def test_each_permit_is_taken_exactly_once(parker: ThreadParker) -> None:
     def unpark() -> None:
         for number in range(rounds):
             parker.unpark()
-            eventually(lambda: taken == number + 1)  # noqa: B023  # called at once
+            block_until(lambda: taken == number + 1)  # noqa: B023  # called at once
         finished.set()
 
     def park() -> None:
@@ -675,7 +674,7 @@ def test_other_threads_run_while_one_is_parked(parker: ThreadParker) -> None:
     answers: list[bool] = []
     with Crew() as crew:
         crew.start(lambda: answers.append(parker.park_timeout(5)))
-        eventually(lambda: is_parked(parker))  # Python code that would stand still if the GIL were kept
+        block_until(lambda: is_parked(parker))  # Python code that would stand still if the GIL were kept
         parker.unpark()
     assert answers == [True]
 
@@ -687,7 +686,7 @@ def test_unpark_from_a_finalizer(parker: ThreadParker) -> None:
 
     with Crew() as crew:
         crew.start(parker.park)
-        eventually(lambda: is_parked(parker))
+        block_until(lambda: is_parked(parker))
         Unparks()
 
 
@@ -703,14 +702,14 @@ def test_a_child_parks_where_a_thread_of_the_parent_is_parked(parker: ThreadPark
         assert parker.park_timeout(0.001) is permit
         with Crew() as crew:
             crew.start(parker.park)
-            eventually(lambda: is_parked(parker))
+            block_until(lambda: is_parked(parker))
             with pytest.raises(RuntimeError, match="already parked"):
                 parker.park_timeout(0)
             parker.unpark()
 
     with Crew() as crew:
         crew.start(parker.park)
-        eventually(lambda: is_parked(parker))
+        block_until(lambda: is_parked(parker))
         in_a_fork(in_the_child)
         assert is_parked(parker)  # the child unparked nobody here
         assert parker.timed_out()
@@ -737,6 +736,6 @@ def test_a_child_may_close_the_word_on_which_a_thread_of_the_parent_is_parked(pa
 
     with Crew() as crew:
         crew.start(parker.park)
-        eventually(lambda: is_parked(parker))
+        block_until(lambda: is_parked(parker))
         in_a_fork(in_the_child)
         parker.unpark()

@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from thread_helpers import Crew, asleep, eventually, soon
+from support import Crew, asleep, block_until, soon
 
 import aiopark
 from aiopark import ClosedError, ThreadParker, UnparkHandle, Word, _fence, _word
@@ -55,19 +55,19 @@ def test_what_is_no_integer_is_not_stored(word: Word, value: Any) -> None:
 def test_a_store_wakes_nobody(word: Word) -> None:
     with Crew() as crew:
         thread = crew.start(word._sleep, soon())
-        eventually(lambda: asleep(word.address) == 1)
+        block_until(lambda: asleep(word.address) == 1)
         word.store(0)
         assert asleep(word.address) == 1
         word.unpark()
-        eventually(lambda: not thread.is_alive())
+        block_until(lambda: not thread.is_alive())
 
 
 def test_unpark_deposits_the_permit_and_wakes(word: Word) -> None:
     with Crew() as crew:
         thread = crew.start(word._sleep, soon())
-        eventually(lambda: asleep(word.address) == 1)
+        block_until(lambda: asleep(word.address) == 1)
         word.unpark()
-        eventually(lambda: not thread.is_alive())
+        block_until(lambda: not thread.is_alive())
     assert word.load() == 0
     word.unpark()
     assert word.load() == 0
@@ -76,13 +76,13 @@ def test_unpark_deposits_the_permit_and_wakes(word: Word) -> None:
 def test_unpark_lock_deposits_now_and_wakes_later(word: Word) -> None:
     with Crew() as crew:
         thread = crew.start(word._sleep, soon())
-        eventually(lambda: asleep(word.address) == 1)
+        block_until(lambda: asleep(word.address) == 1)
         handle = word.unpark_lock()
         assert isinstance(handle, UnparkHandle)
         assert word.load() == 0
         assert asleep(word.address) == 1
         handle.unpark()
-        eventually(lambda: not thread.is_alive())
+        block_until(lambda: not thread.is_alive())
 
 
 def test_a_handle_wakes_once(word: Word) -> None:
@@ -91,7 +91,7 @@ def test_a_handle_wakes_once(word: Word) -> None:
     word.store(1)
     with Crew() as crew:
         crew.start(word._sleep, soon())
-        eventually(lambda: asleep(word.address) == 1)
+        block_until(lambda: asleep(word.address) == 1)
         handle.unpark()
         assert asleep(word.address) == 1  # nor does it deposit again
         assert word.load() == 1
@@ -135,7 +135,7 @@ def test_a_sleeping_thread_keeps_the_memory(backend: Backend) -> None:
     address, memory = word.address, weakref.ref(word._cell)
     with Crew() as crew:
         crew.start(word._sleep, soon())
-        eventually(lambda: asleep(address) == 1)
+        block_until(lambda: asleep(address) == 1)
         wake = word.unpark_lock()
         del word
         gc.collect()
@@ -179,13 +179,13 @@ def test_close_lets_go_of_the_permit_too(word: Word) -> None:
 def test_close_is_refused_while_somebody_is_parked(word: Word) -> None:
     with Crew() as crew:
         thread = crew.start(ThreadParker(word).park_until, soon())
-        eventually(lambda: asleep(word.address) == 1)
+        block_until(lambda: asleep(word.address) == 1)
         with pytest.raises(RuntimeError, match="still parks") as caught:
             word.close()
         assert type(caught.value) is RuntimeError
         assert asleep(word.address) == 1  # unharmed
         word.unpark()
-        eventually(lambda: not thread.is_alive())
+        block_until(lambda: not thread.is_alive())
     word.close()
 
 
@@ -205,7 +205,7 @@ def test_unparks_while_the_word_is_closed(backend: Backend) -> None:
 
     def close() -> None:
         for number, word in enumerate(words):
-            eventually(lambda: progress[0] >= number)  # noqa: B023  # called at once
+            block_until(lambda: progress[0] >= number)  # noqa: B023  # called at once
             word.close()
 
     with Crew() as crew:
@@ -228,7 +228,7 @@ def test_the_repr_tells_the_state(word: Word) -> None:
 def test_native_code_unparks_by_the_address_alone(word: Word, backend: Backend) -> None:
     with Crew() as crew:
         crew.start(ThreadParker(word).park)
-        eventually(lambda: asleep(word.address) == 1)
+        block_until(lambda: asleep(word.address) == 1)
         ctypes.c_uint32.from_address(word.address).value = 0
         backend.wake_one(word.address)
 
@@ -407,7 +407,7 @@ def without_fence(request: pytest.FixtureRequest, last_resort: str, backend: Bac
 def test_the_last_resort_is_callable_and_wakes_nobody(without_fence: Callable[[], object], word: Word) -> None:
     with Crew() as crew:
         crew.start(word._sleep, soon())
-        eventually(lambda: asleep(word.address) == 1)
+        block_until(lambda: asleep(word.address) == 1)
         for _ in range(3):
             without_fence()
         assert asleep(word.address) == 1

@@ -11,11 +11,10 @@ import threading
 from multiprocessing.shared_memory import SharedMemory
 
 import pytest
-from support import block_until, in_thread
+from support import block_until, in_thread, is_owned
 
 import aiopark
 from aiopark import ThreadParker, Word, _word
-from aiopark._owner import OWNER
 from aiopark.lowlevel import Portable, default_backend
 
 shares = pytest.mark.skipif(not default_backend().supports_shared, reason="this backend reaches no other process")
@@ -41,7 +40,7 @@ def test_any_writable_buffer(kind):
         8:12
     ] == (1).to_bytes(4, sys.byteorder)
     assert parker.park_timeout(0) is False
-    with in_thread(lambda: (block_until(lambda: OWNER in word._slot), word.unpark())):
+    with in_thread(lambda: (block_until(lambda: is_owned(word)), word.unpark())):
         parker.park()
     word.close()
 
@@ -122,7 +121,7 @@ def test_two_words_at_one_address_have_one_owner():
     native = ctypes.c_uint32(1)
     first, second = (Word.from_address(ctypes.addressof(native), owner=native) for _ in range(2))
     with in_thread(ThreadParker(first).park):
-        block_until(lambda: OWNER in first._slot)
+        block_until(lambda: is_owned(first))
         with pytest.raises(RuntimeError, match="already parked"):
             ThreadParker(second).park()
         with pytest.raises(RuntimeError, match="still parks"):
@@ -135,7 +134,7 @@ def test_a_second_word_closes_while_somebody_parks_through_the_first():
     native = ctypes.c_uint32(1)
     first, second = (Word.from_address(ctypes.addressof(native), owner=native) for _ in range(2))
     with in_thread(ThreadParker(first).park):
-        block_until(lambda: OWNER in first._slot)
+        block_until(lambda: is_owned(first))
         second.close()
         assert second._cell is None
         first.unpark()
@@ -145,7 +144,7 @@ def test_a_private_word_and_one_attached_to_its_address_have_one_owner():
     word = Word()
     attached = Word.from_address(word.address, owner=word)
     with in_thread(ThreadParker(attached).park):
-        block_until(lambda: OWNER in attached._slot)
+        block_until(lambda: is_owned(attached))
         with pytest.raises(RuntimeError, match="already parked"):
             ThreadParker(word).park()
         with pytest.raises(RuntimeError, match="still parks"):

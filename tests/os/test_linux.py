@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from thread_helpers import Crew, asleep, eventually
+from support import Crew, asleep, block_until
 
 from aiopark._os import Futex, _linux
 from aiopark._os._linux import Timespec32, Timespec64, architecture
@@ -186,7 +186,7 @@ def test_without_the_calls_that_keep_the_gil(monkeypatch: pytest.MonkeyPatch) ->
         pytest.skip(str(Futex.refusal()))
     with Crew() as crew:
         crew.start(futex.wait, ctypes.addressof(cell), 1)
-        eventually(lambda: asleep(ctypes.addressof(cell)) == 1)
+        block_until(lambda: asleep(ctypes.addressof(cell)) == 1)
         futex.wake_one(ctypes.addressof(cell))
 
 
@@ -245,8 +245,8 @@ def test_private_and_shared_waits_do_not_meet(futex: Futex) -> None:
     address = ctypes.addressof(cell)
     with Crew() as crew:
         thread = crew.start(futex.wait, address, 1)
-        eventually(lambda: asleep(address) == 1)
+        block_until(lambda: asleep(address) == 1)
         futex.wake_all(address, shared=True)
         assert asleep(address) == 1
         futex.wake_all(address)
-        eventually(lambda: not thread.is_alive())
+        block_until(lambda: not thread.is_alive())

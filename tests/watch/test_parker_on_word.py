@@ -12,10 +12,9 @@ import weakref
 
 import anyio
 import pytest
-from support import ASYNCIO, PLAIN_WORLDS, block_until, in_thread, installed, is_parked, until
+from support import ASYNCIO, PLAIN_WORLDS, block_until, in_thread, installed, is_owned, is_parked, until
 
 import aiopark
-from aiopark._owner import OWNER
 from aiopark.lowlevel import default_backend
 
 pytestmark = pytest.mark.usefixtures("watcher")
@@ -248,7 +247,7 @@ def test_one_owner_at_an_address():
 def test_a_thread_that_is_parked_is_an_owner():
     word = aiopark.Word()
     with in_thread(aiopark.ThreadParker(word).park):
-        block_until(lambda: OWNER in word._slot)
+        block_until(lambda: is_owned(word))
         with pytest.raises(RuntimeError, match="one owner"):
             aiopark.Parker(word)
         word.unpark()

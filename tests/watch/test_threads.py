@@ -10,8 +10,18 @@ import os
 import threading
 
 import pytest
-from support import ASYNCIO, PLAIN_WORLDS, Interrupted, block_until, in_thread, installed, interrupted_at, is_parked
-from thread_helpers import asleep, in_a_fork
+from support import (
+    ASYNCIO,
+    PLAIN_WORLDS,
+    Interrupted,
+    asleep,
+    block_until,
+    in_a_fork,
+    in_thread,
+    installed,
+    interrupted_at,
+    is_parked,
+)
 
 import aiopark
 from aiopark import _word
