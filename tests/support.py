@@ -11,6 +11,7 @@ import functools
 import importlib.util
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Self
 import anyio
 import pytest
 
+import aiopark
 from aiopark._os import Futex, Portable, Ulock, WaitAddress, _portable
 from aiopark._owner import OWNER
 from aiopark._watch import RingWatch, ThreadWatch, refused_watchers
@@ -31,8 +33,6 @@ from aiopark._watch import RingWatch, ThreadWatch, refused_watchers
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
     from types import FrameType
-
-    import aiopark
 
 # The backends that work here.
 REAL_BACKENDS = {kind.name: kind for kind in (Futex, WaitAddress, Ulock, Portable) if kind.refusal() is None}
@@ -49,6 +49,8 @@ UNDER_WINE = sys.platform == "win32" and hasattr(ctypes.WinDLL("ntdll"), "wine_g
 NO_TRIO = "trio does not start under Wine, which has no SIO_BASE_HANDLE"
 
 _TASKS = Path("/proc/self/task")
+_TESTS = Path(__file__).parent
+_AIOPARK = str(Path(aiopark.__file__).parent) + os.sep
 
 
 def is_installed(package: str) -> bool:
@@ -176,6 +178,26 @@ def in_thread(target: Callable[..., object], *arguments: Any) -> Iterator[thread
     """Run the target in a thread; at the end join it and let its exception out."""
     with Crew() as crew:
         yield crew.start(target, *arguments)
+
+
+def program(name: str, *arguments: object, options: tuple[str, ...] = ()) -> list[str]:
+    """Return the command that starts a program of tests/programs; the options are Python's."""
+    return [sys.executable, *options, str(_TESTS / "programs" / f"{name}.py"), *map(str, arguments)]
+
+
+def run_program(
+    name: str, *arguments: object, options: tuple[str, ...] = (), **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a program of tests/programs to its end."""
+    return subprocess.run(
+        program(name, *arguments, options=options),
+        env=os.environ | environment, capture_output=True, text=True, timeout=2 * PATIENCE, check=False,
+    )  # fmt: skip
+
+
+def is_ours(filename: str) -> bool:
+    """Whether code of this name is aiopark's own."""
+    return filename.startswith(_AIOPARK)
 
 
 class Interrupted(Exception):  # noqa: N818  # like KeyboardInterrupt

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from support import REAL_BACKENDS, Crew, asleep, block_until, in_a_fork, soon, storm
+from support import REAL_BACKENDS, Crew, asleep, block_until, in_a_fork, is_ours, soon, storm
 
 import aiopark
 from aiopark import ThreadParker, Word
@@ -463,7 +463,7 @@ class Beneath:
         sys.setprofile(self.previous)
 
     def _profile(self, frame: FrameType, event: str, _: object) -> None:
-        if event in {"call", "c_return"} and f"{os.sep}aiopark{os.sep}_" in frame.f_code.co_filename:
+        if event in {"call", "c_return"} and is_ours(frame.f_code.co_filename):
             self.left -= 1
             if self.left < 0 and not self.raised:
                 self.raised = True

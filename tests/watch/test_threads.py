@@ -20,6 +20,7 @@ from support import (
     in_thread,
     installed,
     interrupted_at,
+    is_ours,
     is_parked,
 )
 
@@ -376,7 +377,7 @@ def test_an_exception_anywhere_in_arm_loses_no_hint(word, event):
         word.unpark()
         block_until(lambda: hints.number == 1)
         word.store(1)
-        with interrupted_at(number, event, lambda file: f"aiopark{os.sep}_" in file) as hit:
+        with interrupted_at(number, event, is_ours) as hit:
             arm(watch)
         arm(watch)
         word.unpark()
