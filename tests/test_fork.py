@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import mmap
 import os
-import subprocess
 import sys
 import threading
 import traceback
@@ -14,7 +13,7 @@ from contextlib import contextmanager
 
 import anyio
 import pytest
-from support import PLAIN_WORLDS, WATCHERS, block_until, each, in_thread, installed, is_parked
+from support import PLAIN_WORLDS, WATCHERS, block_until, each, in_thread, installed, is_parked, run_program
 
 import aiopark
 from aiopark.lowlevel import default_backend
@@ -270,54 +269,11 @@ def test_a_fork_inside_a_task_that_watches_words(plain_world, watcher):
     plain_world.run(main)
 
 
-FORKS = """
-import asyncio, os, sys, threading
-import anyio
-import aiopark
-sys.path[:0] = {path!r}
-from support import PLAIN_WORLDS, installed
-
-(world,) = [world for world in installed(PLAIN_WORLDS) if world.name == {world!r}]
-word = aiopark.Word()
-parker = aiopark.Parker(word)
-
-async def use():
-    assert await parker.park_timeout(0.001) is False
-    thread = threading.Thread(target=word.unpark)
-    thread.start()
-    with anyio.fail_after(20):
-        await parker.park()
-    thread.join()
-
-async def main():
-    await use()
-
-world.run(main)
-still = asyncio.new_event_loop()  # whose ring, or thread, waits on
-still.run_until_complete(parker.park_timeout(0.001))
-child = os.fork()
-world.run(use)
-if child:
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-    world.run(use)
-    still.run_until_complete(use())
-    parker.close()
-    still.close()
-    print("the parent ends")
-else:
-    {end}
-"""
-
-
 @pytest.mark.parametrize("world", each(PLAIN_WORLDS))
 @pytest.mark.parametrize("watcher", WATCHERS)
-@pytest.mark.parametrize("end", ["os._exit(7)", "sys.exit(7)"])
+@pytest.mark.parametrize("end", ["exit", "_exit"])
 def test_how_the_child_ends(world, watcher, end):
     """By its own finalizers, or by none: nothing is said, and the parent goes on."""
-    program = FORKS.format(path=sys.path, world=world.name, end=end)
-    warn = "ignore::DeprecationWarning"
-    run = subprocess.run(
-        [sys.executable, "-W", warn, "-c", program],
-        env=os.environ | {"AIOPARK_WATCHER": watcher}, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    options = ("-W", "ignore::DeprecationWarning")
+    run = run_program("forks", world.name, end, options=options, AIOPARK_WATCHER=watcher)
     assert (run.returncode, run.stdout, run.stderr) == (0, "the parent ends\n", "")

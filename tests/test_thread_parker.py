@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from support import REAL_BACKENDS, Crew, asleep, block_until, in_a_fork, is_ours, soon, storm
+from support import REAL_BACKENDS, Crew, asleep, block_until, in_a_fork, is_ours, program, soon, storm
 
 import aiopark
 from aiopark import ThreadParker, Word
@@ -530,27 +530,12 @@ def test_a_storm_of_handlers_that_raise_keeps_the_permit_and_frees_the_parker(pa
     assert raised > 100
 
 
-CTRL_C = """
-import _thread, signal, sys, threading
-import aiopark
-signal.signal(signal.SIGINT, signal.default_int_handler)
-parker = aiopark.ThreadParker()
-print("ready", flush=True)
-try:
-    {park}
-except KeyboardInterrupt:
-    print("interrupted", flush=True)
-parker.unpark()
-print(parker.park_timeout(0), flush=True)
-"""
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent there, see tests/test_console.py")
-@pytest.mark.parametrize("park", ["parker.park()", "parker.park_timeout(100)"])
+@pytest.mark.parametrize("park", ["forever", "timeout"])
 @pytest.mark.parametrize("name", list(REAL_BACKENDS))
 def test_ctrl_c_ends_a_park_of_the_main_thread(name: str, park: str) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", CTRL_C.format(park=park)],
+        program("ctrl_c", park),
         env={**os.environ, "AIOPARK_BACKEND": name},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
