@@ -162,7 +162,7 @@ class Crew:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, failure: type[BaseException] | None = None, *_: object) -> None:
         if failure is None:  # otherwise what the threads wait for may never come
             deadline = soon() + 5  # waits that are bounded by soon() end first, and say what went wrong
             for thread in self.threads:
