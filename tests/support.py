@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import faulthandler
 import functools
 import importlib.util
 import os
@@ -291,7 +292,7 @@ def storm(handler: Callable[[], object]) -> Iterator[list[int]]:
 
 
 def in_a_fork(function: Callable[[], object]) -> None:
-    """Run the function in a forked child; what it raises there is an AssertionError here."""
+    """Run the function in a forked child; what it raises there, or where it hangs, is an AssertionError here."""
     reader, writer = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # threads and fork: that is what is being tested
@@ -299,8 +300,7 @@ def in_a_fork(function: Callable[[], object]) -> None:
     if child == 0:
         status = 1
         try:
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(int(PATIENCE))
+            faulthandler.dump_traceback_later(PATIENCE, exit=True, file=writer)
             function()
             status = 0
         except BaseException:

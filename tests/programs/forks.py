@@ -1,7 +1,4 @@
-"""Fork while a loop that stands still watches a word; both go on, and the child ends as the last argument says.
-
-Arguments: the name of the event loop, and how the child ends: "exit", with its finalizers, or "_exit", with none.
-"""
+"""Fork while a loop that stands still watches a word; parent and child go on. The argument is the name of an event loop."""
 
 import asyncio
 import os
@@ -16,8 +13,7 @@ import aiopark
 sys.path.append(str(Path(__file__).parent.parent))
 from support import PLAIN_WORLDS, installed
 
-name, end = sys.argv[1:]
-(world,) = [world for world in installed(PLAIN_WORLDS) if world.name == name]
+(world,) = [world for world in installed(PLAIN_WORLDS) if world.name == sys.argv[1]]
 word = aiopark.Word()
 parker = aiopark.Parker(word)
 
@@ -33,17 +29,15 @@ async def use():
 
 world.run(use)
 still = asyncio.new_event_loop()  # whose ring, or thread, waits on
-still.run_until_complete(parker.park_timeout(0.001))
-child = os.fork()
-world.run(use)
-if child:
+for end in (sys.exit, os._exit):  # with finalizers, and with none
+    still.run_until_complete(parker.park_timeout(0.001))
+    child = os.fork()
+    world.run(use)
+    if child == 0:
+        end(7)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
     world.run(use)
     still.run_until_complete(use())
-    parker.close()
-    still.close()
-    print("the parent ends")
-elif end == "exit":
-    sys.exit(7)
-else:
-    os._exit(7)
+parker.close()
+still.close()
+print("the parent ends")
