@@ -1,4 +1,4 @@
-"""Fork while a loop that stands still watches a word; parent and child go on. The argument is the name of an event loop."""
+"""Fork while a loop that stands still watches a word; both go on. The argument names an event loop."""
 
 import asyncio
 import os
