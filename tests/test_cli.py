@@ -16,7 +16,7 @@ import pytest
 from support import needs, program
 
 import aiopark
-from aiopark._cli import _check, _demo, _doctor, _found, _process, _process_demo, _report, _self_test, main
+from aiopark._cli import _check, _demo, _doctor, _found, _process, _process_demo, _report, _section, _self_test, main
 from aiopark._loops import _asyncio
 from aiopark._watch import NAMES as WATCHERS
 from aiopark._watch import refused_watchers, watcher
@@ -448,7 +448,7 @@ def test_terminal_of_80_columns(
     if not with_rich:
         monkeypatch.setitem(sys.modules, "rich", None)
         monkeypatch.delitem(sys.modules, "aiopark._cli._rich", raising=False)
-    _report.show([_report.Section("[bold]title", [_report.Line("[name]", " ".join(words), holds=False)])])
+    _report.show([_section.Section("[bold]title", [_section.Line("[name]", " ".join(words), holds=False)])])
     output = capsys.readouterr().out
     assert max(map(len, output.splitlines())) <= 80
     assert re.findall(r"word\d+", output) == words
