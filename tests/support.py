@@ -116,6 +116,14 @@ def is_parked(parker: aiopark.Parker) -> bool:
     return owner is not None and not owner.gone()
 
 
+async def parked_task(parker: aiopark.Parker) -> asyncio.Task[None]:
+    """Return a task of this loop of asyncio that is parked."""
+    task = asyncio.create_task(parker.park())
+    while not is_parked(parker):
+        await asyncio.sleep(0)
+    return task
+
+
 def is_owned(word: aiopark.Word) -> bool:
     """Whether something parks on the word, or watches it."""
     return OWNER in word._slot
