@@ -332,6 +332,10 @@ def asleep(address: int) -> int:
     return portable + (_asleep_elsewhere(address) if offset is None else _asleep_linux(address + offset))
 
 
+def is_asleep(parker: aiopark.ThreadParker) -> bool:
+    return asleep(parker.word.address) == 1
+
+
 @functools.cache
 def _emulated_offset() -> int | None:
     """Return what Linux adds to the addresses of this program, None if it does not tell, or this is not Linux.

@@ -9,7 +9,9 @@ import sys
 import pytest
 from support import PATIENCE, REAL_BACKENDS, program
 
-pytestmark = pytest.mark.skipif(sys.platform != "win32", reason="Ctrl-C is a signal here, see test_thread_parker.py")
+pytestmark = pytest.mark.skipif(
+    sys.platform != "win32", reason="Ctrl-C is a signal here, see thread_parker/test_signals.py"
+)
 
 
 def run(case: str, **environment: str) -> list[str]:
