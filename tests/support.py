@@ -9,6 +9,7 @@ import asyncio
 import ctypes
 import faulthandler
 import functools
+import gc
 import importlib.util
 import os
 import signal
@@ -127,6 +128,23 @@ async def parked_task(parker: aiopark.Parker) -> asyncio.Task[None]:
 def is_owned(word: aiopark.Word) -> bool:
     """Whether something parks on the word, or watches it."""
     return OWNER in word._slot
+
+
+def nothing_is_watched() -> bool:
+    statistics = aiopark.statistics()
+    return statistics.watched_words == statistics.waiter_threads == 0
+
+
+def block_until_nothing_is_watched() -> None:
+    if not nothing_is_watched():
+        gc.collect()  # what was left to the collector
+        block_until(nothing_is_watched)
+
+
+async def sleep_until_watched(parker: aiopark.Parker) -> None:
+    """Park until the word is watched: on a busy machine a short timeout is over before the task sleeps."""
+    while not aiopark.statistics().watched_words:
+        assert await parker.park_timeout(0.001) is False
 
 
 async def until(condition: Callable[[], object]) -> None:
