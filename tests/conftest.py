@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 def pytest_collection_finish() -> None:
     """Spare the collector the tests themselves, which it would go through again and again: half the time of a run."""
+    try:
+        import hypothesis  # noqa: F401  # asks the collector about trio, when it is imported
+    except ImportError:
+        pass
     gc.collect()
     if hasattr(gc, "freeze"):  # PyPy has none
         gc.freeze()
