@@ -149,11 +149,11 @@ def test_an_unpark_beside_a_cancellation_stays_in_the_word(world):
     world.run(main)
 
 
-def test_200_cancelled_parks_leave_nothing_behind(world):
+def test_100_cancelled_parks_leave_nothing_behind(world):
     async def main():
         word = aiopark.Word()
         with aiopark.Parker(word) as parker:
-            for _ in range(200):
+            for _ in range(100):
                 with anyio.move_on_after(0):
                     await parker.park()
                 async with anyio.create_task_group() as tasks:
@@ -169,10 +169,10 @@ def test_200_cancelled_parks_leave_nothing_behind(world):
 
 
 @pytest.mark.parametrize("end", ["close", "collect"])
-def test_600_short_lived_parkers_leave_nothing_behind(plain_world, end):
+def test_300_short_lived_parkers_leave_nothing_behind(plain_world, end):
     async def main():
         word = aiopark.Word()
-        for i in range(600):
+        for i in range(300):
             parker = aiopark.Parker(word)
             if i % 3:
                 assert await parker.park_timeout(1e-4) is False
