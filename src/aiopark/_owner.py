@@ -14,9 +14,10 @@ Who writes the key:
               the child go on in it is taken for gone there; it finds another in the slot, and leaves it.)
 """
 
-import os
 import threading
 from typing import Any, Protocol
+
+from aiopark import _fork
 
 OWNER = "owner"
 
@@ -56,10 +57,7 @@ def claim(slot: dict[str, Any], owner: Owner, kind: str) -> None:
         raise
 
 
+@_fork.in_child
 def _after_fork_in_child() -> None:
     global _takeover  # noqa: PLW0603  # a thread of the parent may have held it
     _takeover = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from typing import Any, Final
@@ -74,10 +73,7 @@ def slot_at(address: int) -> dict[str, Any]:
         return _slots.setdefault(address, _Slot())
 
 
+@_fork.in_child
 def _after_fork_in_child() -> None:
     global _attaching  # noqa: PLW0603  # a thread of the parent may have held it
     _attaching = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

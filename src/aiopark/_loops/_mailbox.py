@@ -22,10 +22,11 @@ A drain counts itself, then appends a mark to the box and takes everything out u
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
+
+from aiopark import _fork
 
 if TYPE_CHECKING:
     from aiopark._loops._protocol import Source
@@ -132,12 +133,9 @@ def parked_tasks() -> int:
     return sum(mailbox.parked for mailbox in alive if mailbox is not None and not mailbox.gone())
 
 
+@_fork.in_child
 def _after_fork_in_child() -> None:
     for reference in mailboxes.copy():
         mailbox = reference()
         if mailbox is not None:
             mailbox.bury()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -14,7 +14,6 @@ finds the waiter.
 """
 
 import ctypes
-import os
 import sys
 import threading
 import time
@@ -22,6 +21,7 @@ from collections.abc import Callable
 from operator import call
 from typing import ClassVar, Final
 
+from aiopark import _fork
 from aiopark._os._backend import LONGEST_WAIT
 
 # Windows' locks are not interruptible: a parked main thread looks for Ctrl-C this often.
@@ -114,10 +114,7 @@ class Portable:
                 return
 
 
+@_fork.in_child
 def _after_fork_in_child() -> None:
     for bucket in _table:  # the parent's threads wait in no child
         bucket.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -19,7 +19,6 @@ start. The owner: stand where a hint finds it; look at the word; unless `_armed`
 from __future__ import annotations
 
 import _thread
-import os
 import sys
 import threading
 import time
@@ -190,11 +189,8 @@ def _stop(thread: WatchThread) -> None:
         time.sleep(PATIENCE)
 
 
+@_fork.in_child
 def _after_fork_in_child() -> None:
     global _stack  # noqa: PLW0603  # a thread of the parent may have held it
     _stack = threading.RLock()
     running.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
