@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from operator import call
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 # Cap of one wait, in seconds. Windows' DWORD of milliseconds ends at 49.7 days, macOS' microseconds at 71.6
 # minutes, and a 32-bit time_t sooner than users think: whoever waits goes round again, so capping costs nothing.
@@ -51,6 +51,27 @@ class Backend(Protocol):
         ...
 
 
+class Probed:
+    """The two questions to a kind of backend, answered by one look at this machine."""
+
+    @classmethod
+    def create(cls) -> Self | None:
+        """Return the backend for this machine, or None where `refusal()` has a reason. Does not block."""
+        found = cls._probe()
+        return None if isinstance(found, str) else found
+
+    @classmethod
+    def refusal(cls) -> str | None:
+        """Return why `create()` returns None here, or None if it works. Does not block."""
+        found = cls._probe()
+        return found if isinstance(found, str) else None
+
+    @classmethod
+    def _probe(cls) -> Self | str:
+        """Return a backend, or why there can be none."""
+        raise NotImplementedError
+
+
 def load_keeping_gil(library: str | None, **keywords: Any) -> ctypes.CDLL:
     """Load a library for calls that never wait, so that they need not give the GIL up. PyPy's ctypes always does."""
     return getattr(ctypes, "PyDLL", ctypes.CDLL)(library, **keywords)
@@ -59,7 +80,7 @@ def load_keeping_gil(library: str | None, **keywords: Any) -> ctypes.CDLL:
 def call_and_errno(
     function: Callable[..., int], *arguments: Any, errno: Callable[[], int] = ctypes.get_errno
 ) -> tuple[int, int]:
-    """Call a foreign function, and give its result and the errno that it left behind.
+    """Call a foreign function, and return its result and the errno that it left behind.
 
     Python runs signal handlers between two instructions, so right after a call that a signal interrupted: what
     a handler leaves in ctypes' errno must not be taken for the call's. Here one instruction does both, in C.

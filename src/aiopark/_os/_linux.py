@@ -9,9 +9,9 @@ import math
 import platform
 import sys
 import time
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Self
 
-from aiopark._os._backend import LONGEST_WAIT, call_and_errno, call_failed, load_keeping_gil
+from aiopark._os._backend import LONGEST_WAIT, Probed, call_and_errno, call_failed, load_keeping_gil
 
 WAKE: Final = 1
 WAIT_BITSET: Final = 9  # unlike WAIT, its deadline is absolute, on CLOCK_MONOTONIC
@@ -58,7 +58,7 @@ class Timespec64(ctypes.Structure):
     _fields_ = (("sec", ctypes.c_int64), ("nsec", ctypes.c_int64))
 
 
-class Futex:
+class Futex(Probed):
     """Linux' futex as a Backend.
 
     Example:
@@ -87,23 +87,7 @@ class Futex:
         self._wake_operation = {shared: ctypes.c_long(WAKE | scope) for shared, scope in _SCOPES}
 
     @classmethod
-    def create(cls) -> "Futex | None":
-        """Give the backend, or None where `refusal()` has a reason. Does not block.
-
-        Returns:
-            The backend for this machine.
-        """
-        found = cls._probe()
-        return found if isinstance(found, cls) else None
-
-    @classmethod
-    def refusal(cls) -> str | None:
-        """Say why `create()` gives None here, or None if it works. Does not block."""
-        found = cls._probe()
-        return found if isinstance(found, str) else None
-
-    @classmethod
-    def _probe(cls) -> "Futex | str":
+    def _probe(cls) -> Self | str:
         if not sys.platform.startswith("linux"):
             return f"futex is Linux' own call, and this is {sys.platform}"
         machine = architecture(platform.machine(), ctypes.sizeof(ctypes.c_void_p))
