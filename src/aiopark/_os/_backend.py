@@ -35,7 +35,7 @@ class Backend(Protocol):
             address: of the cell, a multiple of 4.
             expected: the value to sleep on, 0 to 2**32 - 1.
             deadline: seconds on `time.monotonic()`, or None to wait forever.
-            shared: whether the wake may come from another process.
+            shared: whether the wake may come from another process. Whoever waits and whoever wakes say the same.
 
         Raises:
             OSError: the call failed in a way that no rule allows for; the message names the call.
@@ -43,11 +43,18 @@ class Backend(Protocol):
         ...
 
     def wake_one(self, address: int, *, shared: bool = False) -> None:
-        """Wake one waiter, if there is one. Does not block, and is safe in a signal handler."""
+        """Wake one waiter, if there is one. Does not block, and is safe in a signal handler.
+
+        Whoever has stored to the cell may wake, though the owner may since have seen that and have given the memory
+        back: an address where nothing is mapped is no error.
+
+        Raises:
+            OSError: as for `wait`.
+        """
         ...
 
     def wake_all(self, address: int, *, shared: bool = False) -> None:
-        """Wake every waiter. Does not block, and is safe in a signal handler."""
+        """Wake every waiter. Otherwise as `wake_one`."""
         ...
 
 

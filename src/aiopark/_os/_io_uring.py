@@ -49,7 +49,7 @@ _CQ_OVERFLOW, _TASKRUN = 1 << 1, 1 << 2  # SQ flags
 _EVENTFD_DISABLED: Final = 1  # CQ flag
 
 _FUTEX_WAIT: Final = 51  # IORING_OP_FUTEX_WAIT, Linux 6.7
-_FUTEX2_SIZE_U32, _FUTEX2_PRIVATE = 2, 128
+_FUTEX2_SIZE_U32: Final = 2
 
 # struct io_uring_sqe as FUTEX_WAIT uses it: opcode, flags, ioprio, fd (futex flags), off (expected value), addr,
 # len, futex_flags, user_data, buf_index, personality, file_index, addr3 (mask), pad.
@@ -161,7 +161,7 @@ class Ring:
         tail = self._sq_tail.value
         if (tail - self._sq_head.value) & _U32 > self._sq_mask:
             return False
-        futex_flags = _FUTEX2_SIZE_U32 if shared else _FUTEX2_SIZE_U32 | _FUTEX2_PRIVATE
+        futex_flags = _FUTEX2_SIZE_U32  # not private, see _linux.py
         _SQE.pack_into(
             self._sqes, _SQE.size * (tail & self._sq_mask),
             _FUTEX_WAIT, 0, 0, futex_flags, expected, address, 0, 0, user_data, 0, 0, 0, _U32, 0,  # mask: any wake

@@ -23,7 +23,10 @@ UINT32_MAX: Final = 0xFFFFFFFF
 
 # EFAULT: the page is not resident; the caller's next look at the cell brings it in. ENOMEM: try again.
 _WAIT_ERRORS: Final = frozenset({errno.EINTR, errno.EFAULT, errno.ENOMEM, errno.ETIMEDOUT})
-_WAKE_ERRORS: Final = frozenset({errno.ENOENT})  # nobody waits
+# ENOENT: nobody waits. EDOM: a stranger does, with another operation (8 bytes, say, as Apple's C++ library), since the
+# waker wrote the word, and its owner has seen that and has given the memory away. No EFAULT for memory that is not
+# mapped any more: ulock_wake() does not read it (it asks which object lies there, and takes a hole for object 0).
+_WAKE_ERRORS: Final = frozenset({errno.ENOENT, errno.EDOM})
 
 
 class _Calls(Protocol):
