@@ -54,6 +54,9 @@ class KernelWait:
         cell: where.
         seen: the value that the owner saw; another one is news.
         hint: see `Hint`.
+
+    Attributes:
+        failure: why the kernel would not wait; for the owner, who goes to sleep next.
     """
 
     __slots__ = ("cell", "failure", "hint", "ring", "seen", "state")
@@ -70,14 +73,14 @@ class KernelWait:
         """Hint if the cell has changed, before the kernel is asked."""
         memory = self.cell.memory
         if memory is not None and memory.value != self.seen and self.state is WAITING:
-            self.state = HINTED
             self.hint()
+            self.state = HINTED
 
     def complete(self, result: int) -> None:
         """Take note that the kernel waits no more."""
         if result not in EXPECTED:
             text = f"io_uring's FUTEX_WAIT on the word at {self.cell.address:#x}: {os.strerror(-result)}"
             self.failure = OSError(-result, text)
-        before, self.state = self.state, OVER
-        if before is WAITING:
+        if self.state is WAITING:
             self.hint()
+        self.state = OVER  # last: interrupted, it is completed once more

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import sys
 import weakref
 from typing import TYPE_CHECKING, Final
 
@@ -31,6 +32,8 @@ from aiopark._os._io_uring import NONE_LEFT, ForeignThreadError, Ring
 from aiopark._watch._kernel_wait import HINTED, OVER, WAITING, KernelWait
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aiopark._cell import Cell
     from aiopark._watch._protocol import Hint
 
@@ -40,7 +43,7 @@ FEW: Final = 16
 # Every ring of a loop. `add`, `discard` and `copy` of a set of weak references are atomic.
 rings: Final[set[weakref.ref[LoopRing]]] = set()
 
-_taken_away: Final[list[OSError]] = []  # what the kernel said when it took the rings away from this process
+_taken_away: Final[list[str]] = []  # what the kernel said when it took the rings away from this process
 _log: Final = logging.getLogger("aiopark")
 
 
@@ -54,7 +57,7 @@ def note(error: OSError) -> None:
     if isinstance(error, ForeignThreadError) or error.errno in NONE_LEFT:
         return  # that passes
     if not _taken_away:
-        _taken_away.append(error)
+        _taken_away.append(str(error))
         _log.warning("io_uring is refused from now on (%s): threads watch words instead", error)
 
 
@@ -97,7 +100,7 @@ class LoopRing:
             The wait, WAITING; or OVER if it has hinted since.
 
         Raises:
-            OSError: the kernel refused, now or since.
+            OSError: the kernel refused.
             RuntimeError: the loop is the parent's.
         """
         if self._epoch != _fork.epoch:
@@ -121,9 +124,6 @@ class LoopRing:
                 return wait
         elif wait is not None and wait.state is not OVER:
             cell.wake_all()  # on another ring; it should swallow no wake
-        if wait is not None and wait.failure is not None:
-            error, wait.failure = wait.failure, None
-            raise error
         cell.in_kernel = True
         number = next(self._numbers)
         wait = self._waits[number] = KernelWait(self._token, cell, seen, hint)
@@ -178,9 +178,10 @@ class LoopRing:
 
     def _reap(self, ring: Ring) -> None:
         for number, result in ring.completions():
-            wait = self._waits.pop(number, None)
-            if wait is not None:  # else it was interrupted before it counted as taken, and comes twice
+            wait = self._waits.get(number)
+            if wait is not None:
                 wait.complete(result)
+                self._waits.pop(number, None)  # last: a retirement completes what is left
 
     def _retire(self) -> None:
         """Give the ring up."""
@@ -203,5 +204,6 @@ class LoopRing:
         elif self._ring is not None:
             self._ring.close()
 
-    def __del__(self) -> None:
-        self.close()
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not is_finalizing():  # else the modules' globals may be gone; an argument is not
+            self.close()

@@ -36,6 +36,10 @@ class RingWatch:
 
     def arm(self, seen: int, source_of: SourceOf) -> None:
         """See `Watch.arm`."""
+        wait = self._wait
+        if wait is not None and wait.failure is not None:
+            self._wait = None  # the next park tries again
+            raise wait.failure
         if self._forced:
             ring: LoopRing | None = source_of(LoopRing)
             if ring is None:
