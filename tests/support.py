@@ -1,31 +1,39 @@
-"""What the tests share: the event loops they run on, and how they wait for a condition."""
+"""What the tests share: the event loops they run on, threads that fail the test, and waits for conditions.
+
+A test waits for a condition, never for a fixed time, and nothing hangs or fails unseen.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
+import faulthandler
+import functools
 import importlib.util
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
+import traceback
+import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 import pytest
 
-from aiopark._os import Futex, Portable, Ulock, WaitAddress
-from aiopark._owner import OWNER
+import aiopark
+from aiopark._os import Futex, Portable, Ulock, WaitAddress, _portable
 from aiopark._watch import RingWatch, ThreadWatch, refused_watchers
+from aiopark._word import cell_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
     from types import FrameType
-
-    import aiopark
 
 # The backends that work here.
 REAL_BACKENDS = {kind.name: kind for kind in (Futex, WaitAddress, Ulock, Portable) if kind.refusal() is None}
@@ -33,12 +41,17 @@ REAL_BACKENDS = {kind.name: kind for kind in (Futex, WaitAddress, Ulock, Portabl
 # The watchers that work here.
 WATCHERS = {kind.name: kind for kind in (RingWatch, ThreadWatch) if kind.name not in refused_watchers()}
 
-# Seconds until a condition counts as never; longer by a factor where a processor is emulated.
+# Seconds until a condition counts as never, so that a lost wake-up is a failed test and not a hung one; longer by a
+# factor where a processor is emulated.
 PATIENCE = 30.0 * float(os.environ.get("AIOPARK_TEST_PATIENCE", "1"))
 
 # Wine is a re-implementation of Windows; what is its own fault, and not Windows' behaviour, is told apart by this.
 UNDER_WINE = sys.platform == "win32" and hasattr(ctypes.WinDLL("ntdll"), "wine_get_version")
 NO_TRIO = "trio does not start under Wine, which has no SIO_BASE_HANDLE"
+
+_TASKS = Path("/proc/self/task")
+_TESTS = Path(__file__).parent
+_AIOPARK = str(Path(aiopark.__file__).parent) + os.sep
 
 
 def is_installed(package: str) -> bool:
@@ -90,7 +103,7 @@ if sys.version_info >= (3, 12):
 
 
 def each(worlds: list[World]) -> list[Any]:
-    """Give the parameters of a test that runs on each of them; on those that are not installed it is skipped."""
+    """Return the parameters of a test that runs on each of them; on those that are not installed it is skipped."""
     return [pytest.param(world, id=world.name, marks=needs(world.package)) for world in worlds]
 
 
@@ -99,8 +112,20 @@ def installed(worlds: list[World]) -> list[World]:
 
 
 def is_parked(parker: aiopark.Parker) -> bool:
-    owner = parker._cell.get(OWNER)
-    return owner is not None and not owner.gone()
+    return parker._cell.owner() is not None
+
+
+async def parked_task(parker: aiopark.Parker) -> asyncio.Task[None]:
+    """Return a task of this loop of asyncio that is parked."""
+    task = asyncio.create_task(parker.park())
+    while not is_parked(parker):
+        await asyncio.sleep(0)
+    return task
+
+
+def is_owned(word: aiopark.Word) -> bool:
+    """Whether something parks on the word, or watches it."""
+    return cell_of(word).current_lease() is not None
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -118,24 +143,69 @@ def block_until(condition: Callable[[], object]) -> None:
         time.sleep(0.0002)
 
 
+def soon() -> float:
+    """Return the deadline, on time.monotonic(), of everything that a test expects to happen at once."""
+    return time.monotonic() + PATIENCE
+
+
+class Crew:
+    """Threads that are all joined at the end of the block; what one of them raises fails the test."""
+
+    def __init__(self) -> None:
+        self.threads: list[threading.Thread] = []
+        self.errors: list[BaseException] = []
+
+    def start(self, target: Callable[..., object], *arguments: Any) -> threading.Thread:
+        def run() -> None:
+            try:
+                target(*arguments)
+            except BaseException as error:
+                self.errors.append(error)
+
+        thread = threading.Thread(target=run, daemon=True)
+        self.threads.append(thread)
+        thread.start()
+        return thread
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, failure: type[BaseException] | None = None, *_: object) -> None:
+        if failure is None:  # otherwise what the threads wait for may never come
+            deadline = soon() + 5  # waits that are bounded by soon() end first, and say what went wrong
+            for thread in self.threads:
+                thread.join(max(deadline - time.monotonic(), 0))
+        if self.errors:
+            raise self.errors[0]
+        if failure is None:
+            assert not any(thread.is_alive() for thread in self.threads), "a thread hangs"
+
+
 @contextmanager
 def in_thread(target: Callable[..., object], *arguments: Any) -> Iterator[threading.Thread]:
     """Run the target in a thread; at the end join it and let its exception out."""
-    errors: list[BaseException] = []
+    with Crew() as crew:
+        yield crew.start(target, *arguments)
 
-    def run() -> None:
-        try:
-            target(*arguments)
-        except BaseException as error:
-            errors.append(error)
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    yield thread
-    thread.join(PATIENCE)
-    assert not thread.is_alive(), "the thread hangs"
-    if errors:
-        raise errors[0]
+def program(name: str, *arguments: object, options: tuple[str, ...] = ()) -> list[str]:
+    """Return the command that starts a program of tests/programs; the options are Python's."""
+    return [sys.executable, *options, str(_TESTS / "programs" / f"{name}.py"), *map(str, arguments)]
+
+
+def run_program(
+    name: str, *arguments: object, options: tuple[str, ...] = (), **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a program of tests/programs to its end."""
+    return subprocess.run(
+        program(name, *arguments, options=options),
+        env=os.environ | environment, capture_output=True, text=True, timeout=2 * PATIENCE, check=False,
+    )  # fmt: skip
+
+
+def is_ours(filename: str) -> bool:
+    """Whether code of this name is aiopark's own."""
+    return filename.startswith(_AIOPARK)
 
 
 class Interrupted(Exception):  # noqa: N818  # like KeyboardInterrupt
@@ -146,7 +216,7 @@ class Interrupted(Exception):  # noqa: N818  # like KeyboardInterrupt
 def interrupted_at(number: int, event: str, ours: Callable[[str], bool]) -> Iterator[list[str]]:
     """Interrupt the block at the number-th of the "calls" (before, and after those of C) or "lines" of our files.
 
-    Ends the block there. Gives where that was, nothing if it was nowhere.
+    Ends the block there. Yields where that was, nothing if it was nowhere.
     """
     count, hit = 0, []
 
@@ -196,7 +266,7 @@ def switch_interval(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def storm(handler: Callable[[], object]) -> Iterator[list[int]]:
-    """Interrupt the main thread with signals, one as soon as the last is handled. Gives how many there were.
+    """Interrupt the main thread with signals, one as soon as the last is handled. Yields how many there were.
 
     Sent to the main thread, since a signal that another thread catches interrupts no system call of the main one; and
     sent again if it is not handled soon, since one that comes just before a system call does not interrupt it either.
@@ -226,3 +296,101 @@ def storm(handler: Callable[[], object]) -> Iterator[list[int]]:
                 stop.set()
     finally:
         signal.signal(signal.SIGUSR1, previous)
+
+
+def in_a_fork(function: Callable[[], object]) -> None:
+    """Run the function in a forked child; what it raises there, or where it hangs, is an AssertionError here."""
+    reader, writer = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # threads and fork: that is what is being tested
+        child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            faulthandler.dump_traceback_later(PATIENCE, exit=True, file=writer)
+            function()
+            status = 0
+        except BaseException:
+            os.write(writer, traceback.format_exc().encode())
+        finally:
+            os._exit(status)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        message = pipe.read().decode()
+    _, status = os.waitpid(child, 0)
+    assert status == 0, message or f"the child was ended by signal {status}"
+
+
+def asleep(address: int) -> int:
+    """Count the threads that sleep on the address.
+
+    One that was just woken may be counted for another moment: wait for the number to fall, with `block_until`.
+    """
+    portable = sum(waiter.address == address for waiter in _portable._bucket(address).copy())
+    offset = _emulated_offset()
+    return portable + (_asleep_elsewhere(address) if offset is None else _asleep_linux(address + offset))
+
+
+def is_asleep(parker: aiopark.ThreadParker) -> bool:
+    return asleep(parker.word.address) == 1
+
+
+@functools.cache
+def _emulated_offset() -> int | None:
+    """Return what Linux adds to the addresses of this program, None if it does not tell, or this is not Linux.
+
+    It is 0 but for a 32-bit program under qemu, whose memory lies anywhere in that of qemu, and for the kernel that is
+    where the program sleeps. The call by which this thread reads about itself shows it: its buffer is in our hands.
+    """
+    buffer = ctypes.create_string_buffer(1024)
+    try:
+        with (_TASKS / str(threading.get_native_id()) / "syscall").open("rb", buffering=0) as file:
+            descriptor = file.fileno()
+            read = ctypes.CDLL(None)["read"]
+            read.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
+            if read(descriptor, buffer, len(buffer)) <= 0:
+                return None
+    except OSError:  # no /proc, or a kernel without this file
+        return None
+    call = buffer.value.split()  # number, arguments
+    if [int(argument, 16) for argument in call[1:4:2]] != [descriptor, len(buffer)]:
+        return None
+    return int(call[2], 16) - ctypes.addressof(buffer)
+
+
+def _asleep_linux(address: int) -> int:
+    count = 0
+    for task in _TASKS.iterdir():
+        try:
+            call = (task / "syscall").read_text().split()  # number, arguments; or "running"
+        except OSError:  # the thread has ended
+            continue
+        count += len(call) > 1 and int(call[1], 16) == address
+    return count
+
+
+def _asleep_elsewhere(address: int) -> int:
+    """No system but Linux tells where a thread sleeps: take those whose frame stays inside a backend's wait."""
+
+    def frames(frame: FrameType | None) -> Iterator[FrameType]:
+        while frame is not None:
+            yield frame
+            frame = frame.f_back
+
+    def waiting() -> dict[int, tuple[FrameType, int]]:
+        return {
+            thread: (frame, frame.f_lasti)
+            for thread, innermost in sys._current_frames().items()
+            for frame in frames(innermost)
+            if frame.f_code.co_name == "wait"
+            and f"{os.sep}_os{os.sep}" in frame.f_code.co_filename
+            and frame.f_locals.get("address") == address
+            and not isinstance(frame.f_locals.get("self"), Portable)
+        }
+
+    stable = waiting()
+    for _ in range(20):
+        time.sleep(0.002)
+        now = waiting()
+        stable = {thread: where for thread, where in stable.items() if now.get(thread) == where}
+    return len(stable)

@@ -5,42 +5,17 @@ from __future__ import annotations
 import asyncio
 import mmap
 import os
-import subprocess
-import sys
 import threading
-import traceback
-import warnings
 from contextlib import contextmanager
 
 import anyio
 import pytest
-from support import PLAIN_WORLDS, WATCHERS, block_until, each, in_thread, installed, is_parked
+from support import PLAIN_WORLDS, WATCHERS, block_until, each, in_a_fork, in_thread, installed, is_parked, run_program
 
 import aiopark
 from aiopark.lowlevel import default_backend
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-
-
-def in_child(check):
-    """Fork; run the check in the child; fail here if it fails or hangs there."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # 3.12+: threads exist, which is what is tested
-        child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            import faulthandler
-
-            faulthandler.dump_traceback_later(20, exit=True)
-            check()
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stderr.flush()
-            os._exit(status)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 @contextmanager
@@ -70,7 +45,7 @@ def test_the_child_parks_where_a_task_of_the_parent_is_parked(plain_world):
             world.run(woken_by_a_thread)
 
     with parked_in_a_thread(plain_world, parker):
-        in_child(check)
+        in_a_fork(check)
 
 
 def test_the_child_does_not_ring_the_parents_loop(plain_world):
@@ -84,7 +59,7 @@ def test_the_child_does_not_ring_the_parents_loop(plain_world):
     with parked_in_a_thread(plain_world, parker):
         bridge = parker._cell["owner"]._bridge
         drains = bridge._drains
-        in_child(check)
+        in_a_fork(check)
         assert bridge._drains == drains
 
 
@@ -95,7 +70,7 @@ def test_a_stored_permit_is_copied_with_the_memory():
     def check():
         assert asyncio.run(parker.park_timeout(0)) is True
 
-    in_child(check)
+    in_a_fork(check)
     assert asyncio.run(parker.park_timeout(0)) is True
 
 
@@ -114,7 +89,7 @@ def test_a_fork_inside_a_task_of_a_running_loop(plain_world):
             with in_thread(run):
                 pass
 
-        in_child(check)
+        in_a_fork(check)
         with in_thread(parker.unpark):
             await parker.park()
 
@@ -137,7 +112,7 @@ def test_fork_while_other_threads_unpark_and_take_over():
     with in_thread(unpark), in_thread(unpark):
         try:
             for _ in range(10):
-                in_child(check)
+                in_a_fork(check)
         finally:
             stop.set()
 
@@ -199,7 +174,7 @@ def test_the_child_parks_on_a_word_of_its_own_while_the_parent_is_parked(plain_w
                         world.run(woken_by_a_thread, one)
 
         with parked_on_a_word(plain_world, parker, parker.word.unpark):
-            in_child(check)
+            in_a_fork(check)
             assert is_parked(parker)  # the child's copy of the word is not this one
 
 
@@ -207,7 +182,7 @@ def test_the_child_unparks_the_parent(plain_world, watcher):
     with word_of("shared") as word, aiopark.Parker(word) as parker:
 
         def finish():
-            in_child(word.unpark)
+            in_a_fork(word.unpark)
 
         with parked_on_a_word(plain_world, parker, finish):
             pass
@@ -226,25 +201,37 @@ def test_the_parent_unparks_the_child(plain_world, watcher):
             word.unpark()
 
         with in_thread(unpark):
-            in_child(check)
+            in_a_fork(check)
 
 
+def test_the_permit_of_a_private_word_is_copied(watcher):
+    with aiopark.Parker(aiopark.Word()) as parker:
+        parker.word.unpark()
+
+        def check():
+            assert asyncio.run(parker.park_timeout(0)) is True
+
+        in_a_fork(check)
+        check()
+
+
+@pytest.mark.parametrize("kind", ["private", "shared"])
 @pytest.mark.parametrize("end", ["close", "collect"])
-def test_the_child_closes_the_parents_parker(plain_world, watcher, end):
+def test_the_child_closes_the_parents_parker(plain_world, watcher, end, kind):
     """It neither wakes nor waits for what watches in the parent."""
-    word = aiopark.Word()
-    parkers = [aiopark.Parker(word)]
+    with word_of(kind) as word:
+        parkers = [aiopark.Parker(word)]
 
-    def check():
-        if end == "close":
-            parkers[0].close()
-        parkers.clear()
-        with aiopark.Parker(aiopark.Word()) as parker:
-            asyncio.run(woken_by_a_thread(parker))
+        def check():
+            if end == "close":
+                parkers[0].close()
+            parkers.clear()
+            with aiopark.Parker(aiopark.Word()) as parker:
+                asyncio.run(woken_by_a_thread(parker))
 
-    with parked_on_a_word(plain_world, parkers[0], word.unpark):
-        in_child(check)
-    parkers[0].close()
+        with parked_on_a_word(plain_world, parkers[0], word.unpark):
+            in_a_fork(check)
+        parkers[0].close()
 
 
 def test_a_fork_inside_a_task_that_watches_words(plain_world, watcher):
@@ -262,7 +249,7 @@ def test_a_fork_inside_a_task_that_watches_words(plain_world, watcher):
             with in_thread(run):
                 pass
 
-        in_child(check)
+        in_a_fork(check)
         for parker in parkers:
             await woken_by_a_thread(parker)
             parker.close()
@@ -270,54 +257,10 @@ def test_a_fork_inside_a_task_that_watches_words(plain_world, watcher):
     plain_world.run(main)
 
 
-FORKS = """
-import asyncio, os, sys, threading
-import anyio
-import aiopark
-sys.path[:0] = {path!r}
-from support import PLAIN_WORLDS, installed
-
-(world,) = [world for world in installed(PLAIN_WORLDS) if world.name == {world!r}]
-word = aiopark.Word()
-parker = aiopark.Parker(word)
-
-async def use():
-    assert await parker.park_timeout(0.001) is False
-    thread = threading.Thread(target=word.unpark)
-    thread.start()
-    with anyio.fail_after(20):
-        await parker.park()
-    thread.join()
-
-async def main():
-    await use()
-
-world.run(main)
-still = asyncio.new_event_loop()  # whose ring, or thread, waits on
-still.run_until_complete(parker.park_timeout(0.001))
-child = os.fork()
-world.run(use)
-if child:
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-    world.run(use)
-    still.run_until_complete(use())
-    parker.close()
-    still.close()
-    print("the parent ends")
-else:
-    {end}
-"""
-
-
 @pytest.mark.parametrize("world", each(PLAIN_WORLDS))
 @pytest.mark.parametrize("watcher", WATCHERS)
-@pytest.mark.parametrize("end", ["os._exit(7)", "sys.exit(7)"])
-def test_how_the_child_ends(world, watcher, end):
+def test_how_the_child_ends(world, watcher):
     """By its own finalizers, or by none: nothing is said, and the parent goes on."""
-    program = FORKS.format(path=sys.path, world=world.name, end=end)
-    warn = "ignore::DeprecationWarning"
-    run = subprocess.run(
-        [sys.executable, "-W", warn, "-c", program],
-        env=os.environ | {"AIOPARK_WATCHER": watcher}, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    options = ("-W", "ignore::DeprecationWarning")
+    run = run_program("forks", world.name, options=options, AIOPARK_WATCHER=watcher)
     assert (run.returncode, run.stdout, run.stderr) == (0, "the parent ends\n", "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 
-from spawned import park_both_ways
+from programs.spawned import park_both_ways
 from support import PATIENCE, block_until, in_thread, is_parked
 
 import aiopark

@@ -5,17 +5,15 @@ from __future__ import annotations
 import array
 import ctypes
 import mmap
-import subprocess
 import sys
 import threading
 from multiprocessing.shared_memory import SharedMemory
 
 import pytest
-from support import block_until, in_thread
+from support import block_until, in_thread, is_owned
 
 import aiopark
 from aiopark import ThreadParker, Word, _word
-from aiopark._owner import OWNER
 from aiopark.lowlevel import Portable, default_backend
 
 shares = pytest.mark.skipif(not default_backend().supports_shared, reason="this backend reaches no other process")
@@ -41,7 +39,7 @@ def test_any_writable_buffer(kind):
         8:12
     ] == (1).to_bytes(4, sys.byteorder)
     assert parker.park_timeout(0) is False
-    with in_thread(lambda: (block_until(lambda: OWNER in word._slot), word.unpark())):
+    with in_thread(lambda: (block_until(lambda: is_owned(word)), word.unpark())):
         parker.park()
     word.close()
 
@@ -122,7 +120,7 @@ def test_two_words_at_one_address_have_one_owner():
     native = ctypes.c_uint32(1)
     first, second = (Word.from_address(ctypes.addressof(native), owner=native) for _ in range(2))
     with in_thread(ThreadParker(first).park):
-        block_until(lambda: OWNER in first._slot)
+        block_until(lambda: is_owned(first))
         with pytest.raises(RuntimeError, match="already parked"):
             ThreadParker(second).park()
         with pytest.raises(RuntimeError, match="still parks"):
@@ -135,7 +133,7 @@ def test_a_second_word_closes_while_somebody_parks_through_the_first():
     native = ctypes.c_uint32(1)
     first, second = (Word.from_address(ctypes.addressof(native), owner=native) for _ in range(2))
     with in_thread(ThreadParker(first).park):
-        block_until(lambda: OWNER in first._slot)
+        block_until(lambda: is_owned(first))
         second.close()
         assert second._cell is None
         first.unpark()
@@ -145,7 +143,7 @@ def test_a_private_word_and_one_attached_to_its_address_have_one_owner():
     word = Word()
     attached = Word.from_address(word.address, owner=word)
     with in_thread(ThreadParker(attached).park):
-        block_until(lambda: OWNER in attached._slot)
+        block_until(lambda: is_owned(attached))
         with pytest.raises(RuntimeError, match="already parked"):
             ThreadParker(word).park()
         with pytest.raises(RuntimeError, match="still parks"):
@@ -198,61 +196,3 @@ def test_what_reaches_no_other_process_says_so_at_once(make, monkeypatch):
     monkeypatch.setattr(_word, "default_backend", Portable)
     with pytest.raises(aiopark.UnsupportedError, match="shared=False"):
         make()
-
-
-PARTNER = """
-import mmap, sys, aiopark
-with open(sys.argv[1], "r+b") as file:
-    memory = mmap.mmap(file.fileno(), 4096)
-ping, pong = aiopark.Word.from_buffer(memory, 0), aiopark.Word.from_buffer(memory, 64)
-parker = aiopark.ThreadParker(ping)
-for _ in range(int(sys.argv[2])):
-    assert parker.park_timeout(30), "a round was lost"
-    pong.unpark()
-"""
-
-
-@pytest.fixture
-def two_words(tmp_path):
-    path = tmp_path / "words"
-    path.write_bytes(b"\x01\0\0\0".ljust(64, b"\0") * 2 + bytes(4096 - 128))
-    if sys.byteorder == "big":
-        path.write_bytes(b"\0\0\0\x01".ljust(64, b"\0") * 2 + bytes(4096 - 128))
-    with path.open("r+b") as file:
-        memory = mmap.mmap(file.fileno(), 4096)
-    ping, pong = Word.from_buffer(memory, 0), Word.from_buffer(memory, 64)
-    yield str(path), ping, pong
-    ping.close()
-    pong.close()
-    memory.close()
-
-
-def partner(path, rounds):
-    return subprocess.Popen([sys.executable, "-c", PARTNER, path, str(rounds)], stderr=subprocess.PIPE, text=True)
-
-
-@shares
-def test_threads_of_two_processes_wake_each_other(two_words):
-    path, ping, pong = two_words
-    rounds, parker = 2000, ThreadParker(pong)
-    with partner(path, rounds) as process:
-        for _ in range(rounds):
-            ping.unpark()
-            assert parker.park_timeout(30), "a round was lost"
-        assert process.communicate(timeout=30)[1] == ""
-    assert process.returncode == 0
-
-
-@shares
-def test_a_killed_process_leaves_the_word_usable(two_words):
-    path, ping, pong = two_words
-    parker = ThreadParker(pong)
-    with partner(path, 10**9) as process:
-        ping.unpark()
-        assert parker.park_timeout(30)
-        process.kill()
-    assert parker.park_timeout(0.001) is False
-    with partner(path, 1):
-        ping.store(1)
-        ping.unpark()
-        assert parker.park_timeout(30)

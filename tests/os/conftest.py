@@ -6,25 +6,22 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from support import REAL_BACKENDS
 
-from aiopark._os import Backend, Futex, Portable, Ulock, WaitAddress, _linux
+from aiopark._os import Backend, Futex, Ulock, WaitAddress, _linux
 
 HERE = Path(__file__).parent
 
 # The generations of macOS' calls, as -D flags of macos_model.c.
 GENERATIONS = ("OS_SYNC", "ULOCK_WAIT2", "ULOCK_WAIT")
 
-REAL: dict[str, type[Any]] = {
-    kind.name: kind for kind in (Futex, WaitAddress, Ulock, Portable) if kind.refusal() is None
-}
 # The second call of a 32-bit Linux, which nobody meets where the first one works.
-TIME64 = ["futex-time64"] if "futex" in REAL and ctypes.sizeof(ctypes.c_void_p) == 4 else []
+TIME64 = ["futex-time64"] if "futex" in REAL_BACKENDS and ctypes.sizeof(ctypes.c_void_p) == 4 else []
 # The models are written over Linux' futex.
 MODELS = ["model-waitaddress", *(f"model-{generation.lower()}" for generation in GENERATIONS)]
-BACKENDS = [*REAL, *TIME64, *(MODELS if sys.platform.startswith("linux") else [])]
+BACKENDS = [*REAL_BACKENDS, *TIME64, *(MODELS if sys.platform.startswith("linux") else [])]
 
 
 @pytest.fixture(scope="session")
@@ -77,8 +74,8 @@ def windows_model(compile_model: Callable[..., str]) -> WaitAddress:
 def backend(request: pytest.FixtureRequest) -> Backend:
     """Give each backend that can run here. The names of the models, which are not the systems, say so."""
     name: str = request.param
-    if name in REAL:
-        return REAL[name].create()
+    if name in REAL_BACKENDS:
+        return REAL_BACKENDS[name].create()
     if name == "futex-time64":
         return Futex(_linux._FUTEX_TIME64, _linux.Timespec64)
     if name == "model-waitaddress":

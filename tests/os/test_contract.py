@@ -14,7 +14,7 @@ import threading
 import time
 
 import pytest
-from thread_helpers import Crew, asleep, eventually, in_a_fork, soon
+from support import Crew, asleep, block_until, in_a_fork, soon
 
 from aiopark._os import Backend, Portable
 
@@ -60,7 +60,7 @@ def test_a_wake_after_a_store_ends_the_wait(backend: Backend, wake: str) -> None
     cell = Cell()
     with Crew() as crew:
         crew.start(backend.wait, cell.address, 1)  # for ever
-        eventually(lambda: asleep(cell.address) == 1)
+        block_until(lambda: asleep(cell.address) == 1)
         cell.memory.value = 0
         getattr(backend, wake)(cell.address)
 
@@ -70,7 +70,7 @@ def test_every_32_bit_value_can_be_slept_on(backend: Backend, value: int) -> Non
     cell = Cell(value)
     with Crew() as crew:
         crew.start(cell.wait_once, backend, value)
-        eventually(lambda: asleep(cell.address) == 1)
+        block_until(lambda: asleep(cell.address) == 1)
         cell.memory.value = value ^ 1
         backend.wake_one(cell.address)
 
@@ -80,11 +80,11 @@ def test_wake_one_wakes_exactly_one(backend: Backend) -> None:
     with Crew() as crew:
         for _ in range(3):
             crew.start(cell.wait_once, backend)
-        eventually(lambda: asleep(cell.address) == 3)
+        block_until(lambda: asleep(cell.address) == 3)
         for woken in (1, 2, 3):  # the cell does not change: who comes back was woken
             backend.wake_one(cell.address)
-            eventually(lambda: len(cell.returned) == woken)  # noqa: B023  # called at once
-            eventually(lambda: asleep(cell.address) == 3 - woken)  # noqa: B023
+            block_until(lambda: len(cell.returned) == woken)  # noqa: B023  # called at once
+            block_until(lambda: asleep(cell.address) == 3 - woken)  # noqa: B023
             assert len(cell.returned) == woken
 
 
@@ -93,10 +93,10 @@ def test_wake_all_wakes_all(backend: Backend) -> None:
     with Crew() as crew:
         for _ in range(4):
             crew.start(cell.wait_once, backend)
-        eventually(lambda: asleep(cell.address) == 4)
+        block_until(lambda: asleep(cell.address) == 4)
         before = time.monotonic()
         backend.wake_all(cell.address)
-        eventually(lambda: asleep(cell.address) == 0)
+        block_until(lambda: asleep(cell.address) == 0)
     assert all(before <= moment < before + 15 for moment in cell.returned)
     assert len(cell.returned) == 4
 
@@ -109,7 +109,7 @@ def test_a_wake_with_nobody_waiting_does_nothing(backend: Backend, wake: str) ->
     assert cell.memory.value == 1
     with Crew() as crew:  # it is not stored either: the next wait sleeps
         crew.start(cell.wait_once, backend)
-        eventually(lambda: asleep(cell.address) == 1)
+        block_until(lambda: asleep(cell.address) == 1)
         assert not cell.returned
         backend.wake_one(cell.address)
 
@@ -120,11 +120,11 @@ def test_addresses_are_kept_apart(backend: Backend, wake: str) -> None:
     first, second = ctypes.addressof(cells), ctypes.addressof(cells) + 4
     with Crew() as crew:
         crew.start(backend.wait, first, 1, soon())
-        eventually(lambda: asleep(first) == 1)
+        block_until(lambda: asleep(first) == 1)
         other = crew.start(backend.wait, second, 1, soon())
-        eventually(lambda: asleep(second) == 1)
+        block_until(lambda: asleep(second) == 1)
         getattr(backend, wake)(second)
-        eventually(lambda: not other.is_alive())
+        block_until(lambda: not other.is_alive())
         assert asleep(first) == 1
         backend.wake_one(first)
 
@@ -142,7 +142,7 @@ def test_a_far_deadline_sleeps_until_woken(backend: Backend, deadline: float) ->
     cell = Cell()
     with Crew() as crew:
         crew.start(cell.wait_once, backend, 1, deadline)
-        eventually(lambda: asleep(cell.address) == 1)
+        block_until(lambda: asleep(cell.address) == 1)
         assert not cell.returned
         cell.memory.value = 0
         backend.wake_one(cell.address)
@@ -169,7 +169,7 @@ def test_other_threads_run_while_one_waits(backend: Backend) -> None:
     deadline = time.monotonic() + 5
     with Crew() as crew:
         crew.start(cell.wait_once, backend, 1, deadline)
-        eventually(lambda: asleep(cell.address) == 1)  # Python code that would stand still if the GIL were kept
+        block_until(lambda: asleep(cell.address) == 1)  # Python code that would stand still if the GIL were kept
         backend.wake_one(cell.address)
     assert cell.returned[0] < deadline
 
@@ -234,7 +234,7 @@ class Interruption:
         self.crew.start(self._interrupt)
 
     def _interrupt(self) -> None:
-        eventually(lambda: self.over or asleep(self.cell.address) > 0)
+        block_until(lambda: self.over or asleep(self.cell.address) > 0)
         if not self.over:
             signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
 
@@ -301,12 +301,12 @@ def test_waits_and_wakes_in_a_forked_child(backend: Backend) -> None:
         backend.wake_all(cell.address)  # the parent's thread is no ghost here
         with Crew() as crew:
             crew.start(mine.wait_once, backend)
-            eventually(lambda: asleep(mine.address) == 1)
+            block_until(lambda: asleep(mine.address) == 1)
             backend.wake_one(mine.address)
 
     with Crew() as crew:
         crew.start(cell.wait_once, backend)
-        eventually(lambda: asleep(cell.address) == 1)
+        block_until(lambda: asleep(cell.address) == 1)
         in_a_fork(in_the_child)
         assert asleep(cell.address) == 1  # private: what the child does reaches nobody here
         backend.wake_one(cell.address)
@@ -333,7 +333,7 @@ def test_shared_wakes_reach_another_process(backend: Backend, wake: str) -> None
         deadline, returned = soon(), []
         with Crew() as crew:
             crew.start(wait)
-            eventually(lambda: asleep(address) == 1)
+            block_until(lambda: asleep(address) == 1)
             in_a_fork(in_the_child)
         assert returned[0] < deadline
         del cell

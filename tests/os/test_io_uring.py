@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from thread_helpers import Crew, eventually, in_a_fork
+from support import Crew, block_until, in_a_fork
 
 from aiopark._fence import full_fence
 from aiopark._os import Futex, _io_uring_probe
@@ -74,7 +74,7 @@ def completed(ring: Ring, number: int) -> dict[int, int]:
             taken[user_data] = result
         return len(taken) >= number
 
-    eventually(take)
+    block_until(take)
     return taken
 
 
@@ -293,7 +293,7 @@ def test_the_eventfd_is_written_on_a_wake_and_not_by_our_own_asking(ring: Ring, 
     assert not ring.has_more()
     for i, address in enumerate(addresses):
         futex.wake_one(address)
-        eventually(ring.has_more)
+        block_until(ring.has_more)
         assert rings(eventfd) > 0
         assert list(ring.completions()) == [(i, 0)]
         assert not ring.has_more()
@@ -335,7 +335,7 @@ def test_a_wake_by_another_thread_is_never_missed(ring: Ring, eventfd: int, fute
                         taken += ring.completions()
                     return bool(taken)
 
-                eventually(rung)
+                block_until(rung)
             assert [user_data for user_data, _ in taken] == [i]
             memory[0] = 1
 
@@ -356,7 +356,7 @@ def test_it_belongs_to_one_thread(ring: Ring, futex: Futex) -> None:
         assert ring.take_back(mark)
         assert list(ring.completions()) == []  # nothing to ask for
         futex.wake_one(first)
-        eventually(ring.has_more)
+        block_until(ring.has_more)
         with pytest.raises(ForeignThreadError):
             list(ring.completions())
 

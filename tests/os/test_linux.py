@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from thread_helpers import Crew, asleep, eventually, soon
+from support import Crew, asleep, block_until, soon
 
 from aiopark._os import Futex, _linux
 from aiopark._os._linux import Timespec32, Timespec64, architecture
@@ -228,7 +228,7 @@ def test_without_the_calls_that_keep_the_gil(monkeypatch: pytest.MonkeyPatch) ->
         pytest.skip(str(Futex.refusal()))
     with Crew() as crew:
         crew.start(futex.wait, ctypes.addressof(cell), 1)
-        eventually(lambda: asleep(ctypes.addressof(cell)) == 1)
+        block_until(lambda: asleep(ctypes.addressof(cell)) == 1)
         futex.wake_one(ctypes.addressof(cell))
 
 
@@ -300,7 +300,7 @@ def test_a_wake_reaches_a_waiter_that_says_otherwise_of_shared(
 
         with Crew() as crew:
             crew.start(wait)
-            eventually(lambda: asleep(address) == 1)
+            block_until(lambda: asleep(address) == 1)
             getattr(futex, wake)(address, shared=not waits_shared)
         assert returned[0] < deadline
         del cell

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from thread_helpers import Crew, asleep, eventually
+from support import Crew, asleep, block_until
 
 from aiopark._os import Ulock, _macos
 
@@ -91,7 +91,7 @@ def test_what_passes_is_a_spurious_return(model: Model, address: int, error: int
     backend.wait(address, 1, deadline)  # nobody wakes
     with Crew() as crew:  # the next one sleeps
         crew.start(backend.wait, address, 1, deadline)
-        eventually(lambda: asleep(address) == 1)
+        block_until(lambda: asleep(address) == 1)
         backend.wake_one(address)
 
 
@@ -170,11 +170,11 @@ def test_private_and_shared_waits_do_not_meet(model: Model, address: int, wake: 
     backend, _ = model
     with Crew() as crew:
         thread = crew.start(lambda: backend.wait(address, 1, shared=True))
-        eventually(lambda: asleep(address) == 1)
+        block_until(lambda: asleep(address) == 1)
         getattr(backend, wake)(address)
         assert asleep(address) == 1
         getattr(backend, wake)(address, shared=True)
-        eventually(lambda: not thread.is_alive())
+        block_until(lambda: not thread.is_alive())
 
 
 class TestTheModelItself:

@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any, Self
 
 import pytest
-from thread_helpers import Crew, asleep, eventually, in_a_fork, soon
+from support import Crew, asleep, block_until, in_a_fork, soon
 
 from aiopark._os import Portable, _portable
 
@@ -55,7 +55,7 @@ def test_every_backend_is_the_same_backend(cell: ctypes.c_uint32) -> None:
     address = ctypes.addressof(cell)
     with Crew() as crew:
         crew.start(Portable.create().wait, address, 1, soon())
-        eventually(lambda: asleep(address) == 1)
+        block_until(lambda: asleep(address) == 1)
         Portable.create().wake_one(address)
 
 
@@ -81,10 +81,10 @@ def test_waiters_of_one_bucket_are_kept_apart(backend: Portable) -> None:
     assert len(set(addresses)) == 6
     with Crew() as crew:
         threads = {address: crew.start(backend.wait, address, 1, soon()) for address in addresses}
-        eventually(lambda: sum(map(asleep, addresses)) == 6)
+        block_until(lambda: sum(map(asleep, addresses)) == 6)
         for woken, address in enumerate(reversed(addresses), start=1):  # the last of the bucket first
             backend.wake_one(address)
-            eventually(lambda: not threads[address].is_alive())  # noqa: B023  # called at once
+            block_until(lambda: not threads[address].is_alive())  # noqa: B023  # called at once
             assert sum(map(asleep, addresses)) == 6 - woken
     del memory
 
@@ -95,10 +95,10 @@ def test_the_longest_waiter_is_woken_first(backend: Portable, cell: ctypes.c_uin
         threads = []
         for count in (1, 2, 3):
             threads.append(crew.start(backend.wait, address, 1, soon()))
-            eventually(lambda: asleep(address) == count)  # noqa: B023  # called at once
+            block_until(lambda: asleep(address) == count)  # noqa: B023  # called at once
         for thread in threads:
             backend.wake_one(address)
-            eventually(lambda: not thread.is_alive())  # noqa: B023
+            block_until(lambda: not thread.is_alive())  # noqa: B023
 
 
 def test_a_wake_is_not_swallowed_by_a_waiter_that_finds_the_cell_changed(
@@ -130,11 +130,11 @@ def test_a_wake_is_not_swallowed_by_a_waiter_that_finds_the_cell_changed(
         crew.start(wait_late)
         assert at_the_look.wait(20)
         sleeper = crew.start(backend.wait, address, 1, soon() + 2)
-        eventually(lambda: asleep(address) == 2)
+        block_until(lambda: asleep(address) == 2)
         cell.value = 0
         backend.wake_one(address)
         go_on.set()
-        eventually(lambda: not sleeper.is_alive())
+        block_until(lambda: not sleeper.is_alive())
 
 
 @needs_fork
@@ -146,7 +146,7 @@ def test_a_forked_child_starts_with_an_empty_table(backend: Portable, cell: ctyp
 
     with Crew() as crew:
         crew.start(backend.wait, address, 1, soon())
-        eventually(lambda: asleep(address) == 1)
+        block_until(lambda: asleep(address) == 1)
         in_a_fork(in_the_child)
         assert asleep(address) == 1
         backend.wake_one(address)
@@ -255,13 +255,13 @@ def test_a_handler_that_wakes_at_any_instruction_of_a_wake(backend: Portable, ce
     while ran:
         with Crew() as crew:
             threads = [crew.start(backend.wait, address, 1, soon()) for _ in range(3)]
-            eventually(lambda: asleep(address) == 3)
+            block_until(lambda: asleep(address) == 3)
             with Interrupt(n, lambda: backend.wake_one(address)) as interrupt:
                 backend.wake_one(address)
             ran = interrupt.ran
             left = 1 if ran else 2
             assert asleep(address) == left
-            eventually(lambda: sum(thread.is_alive() for thread in threads) == left)  # noqa: B023
+            block_until(lambda: sum(thread.is_alive() for thread in threads) == left)  # noqa: B023
             backend.wake_all(address)
         n += 1
     assert n > 15
@@ -345,7 +345,7 @@ def test_an_exception_within_a_wake_loses_no_waiter(backend: Portable, cell: cty
     while ran:
         with Crew() as crew:
             thread = crew.start(backend.wait, address, 1, soon())
-            eventually(lambda: asleep(address) == 1)
+            block_until(lambda: asleep(address) == 1)
             with Interrupt(n, raise_) as interrupt:
                 try:
                     backend.wake_one(address)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from thread_helpers import Crew
+from support import Crew
 
 from aiopark._os import WaitAddress, _windows
 from aiopark._os._windows import ERROR_TIMEOUT, INFINITE, milliseconds

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import anyio
 import pytest
-from support import in_thread, is_parked, storm, until
+from support import in_thread, is_ours, is_parked, storm, until
 
 import aiopark
 from aiopark._loops import running_loop
@@ -72,7 +72,7 @@ def at_line(number, action):
     count = [0]
 
     def trace(frame, event, _):
-        if "aiopark" not in frame.f_code.co_filename or "tests" in frame.f_code.co_filename:
+        if not is_ours(frame.f_code.co_filename):
             return None
         if event == "line":
             count[0] += 1
@@ -98,7 +98,7 @@ def at_call(number, action, functions=None):
     count = [0]
 
     def profile(frame, event, _):
-        if "aiopark" not in frame.f_code.co_filename or "tests" in frame.f_code.co_filename:
+        if not is_ours(frame.f_code.co_filename):
             return
         if event in {"call", "c_return"} and (functions is None or frame.f_code.co_name in functions):
             count[0] += 1
@@ -253,7 +253,7 @@ def test_a_handler_that_cancels_the_task_while_it_is_resumed(number):
         count = [0]
 
         def trace(frame, event, _):
-            if frame.f_code.co_name in {"_end_sleep", "resume"} and "aiopark" in frame.f_code.co_filename:
+            if frame.f_code.co_name in {"_end_sleep", "resume"} and is_ours(frame.f_code.co_filename):
                 if event == "line":
                     count[0] += 1
                     if count[0] == number:

@@ -11,7 +11,7 @@ import time
 
 import anyio
 import pytest
-from support import PATIENCE, Interrupted, block_until, in_thread, is_parked, switch_interval
+from support import PATIENCE, Interrupted, block_until, in_thread, is_ours, is_parked, switch_interval
 
 import aiopark
 from aiopark._loops import running_loop
@@ -58,7 +58,7 @@ class Interruption:
 
     def profile(self, frame, event, argument):
         code = frame.f_code
-        if event in {"call", "c_return"} and code.co_filename.endswith(self.files) and "tests" not in code.co_filename:
+        if event in {"call", "c_return"} and is_ours(code.co_filename) and code.co_filename.endswith(self.files):
             self.count += 1
             if self.count == self.number:
                 sys.setprofile(None)
@@ -219,7 +219,7 @@ def test_a_storm_of_signals_that_raise():
 
     def handler(_, frame):
         # Nowhere else: asyncio's own code would end the loop.
-        if armed[0] and frame.f_code.co_filename.endswith(FILES) and "tests" not in frame.f_code.co_filename:
+        if armed[0] and is_ours(frame.f_code.co_filename) and frame.f_code.co_filename.endswith(FILES):
             armed[0] = False
             interrupted[0] += 1
             raise Interrupted

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
 import sys
 
 import anyio
 import pytest
-from support import ASYNCIO, WATCHERS, in_thread, is_parked, until
+from support import ASYNCIO, WATCHERS, in_thread, is_parked, run_program, until
 
 import aiopark
 import aiopark._watch
@@ -177,32 +175,17 @@ def test_a_ring_that_is_not_forced_gives_way_to_a_thread(choice, deaf):
 
 # --- whole processes ---
 
-PROGRAM = """
-import asyncio, threading, aiopark
-async def main():
-    with aiopark.Parker(aiopark.Word()) as parker:
-        while aiopark.statistics().watched_words == 0:
-            assert await parker.park_timeout(0.001) is False
-        statistics = aiopark.statistics()
-        thread = threading.Thread(target=parker.word.unpark)
-        thread.start()
-        await parker.park()
-        thread.join()
-        print(statistics.watcher, statistics.waiter_threads)
-asyncio.run(main())
-"""
+
+@pytest.fixture
+def forced_by_nothing_else(monkeypatch):
+    monkeypatch.delenv("AIOPARK_WATCHER", raising=False)
+    monkeypatch.delenv("AIOPARK_BACKEND", raising=False)
 
 
-def run(program=PROGRAM, **environment):
-    kept = {name: value for name, value in os.environ.items() if name not in {"AIOPARK_WATCHER", "AIOPARK_BACKEND"}}
-    return subprocess.run(
-        [sys.executable, "-c", program], env=kept | environment, capture_output=True, text=True, check=False, timeout=60
-    )
-
-
+@pytest.mark.usefixtures("forced_by_nothing_else")
 @pytest.mark.parametrize("name", ["", "uring", "threads", "nonsense"])
 def test_a_whole_process(name):
-    ended = run(AIOPARK_WATCHER=name)
+    ended = run_program("watched", AIOPARK_WATCHER=name)
     if name == "nonsense":
         assert "ValueError: AIOPARK_WATCHER is 'nonsense'; choose one of uring, threads" in ended.stderr
         assert ended.returncode == 1
@@ -215,25 +198,21 @@ def test_a_whole_process(name):
         assert (ended.stdout.strip(), ended.returncode) == ("threads 1", 0), ended.stderr
 
 
+@pytest.mark.usefixtures("forced_by_nothing_else")
 def test_the_portable_backend_has_threads():
-    ended = run(AIOPARK_BACKEND="portable")
+    ended = run_program("watched", AIOPARK_BACKEND="portable")
     assert (ended.stdout.strip(), ended.returncode) == ("threads 1", 0), ended.stderr
 
 
+@pytest.mark.usefixtures("forced_by_nothing_else")
 def test_the_portable_backend_refuses_a_ring():
-    ended = run(AIOPARK_BACKEND="portable", AIOPARK_WATCHER="uring")
+    ended = run_program("watched", AIOPARK_BACKEND="portable", AIOPARK_WATCHER="uring")
     assert "AIOPARK_WATCHER=uring does not work here: " in ended.stderr
     assert ended.returncode == 1
 
 
+@pytest.mark.usefixtures("forced_by_nothing_else")
 def test_a_system_that_has_no_io_uring_at_all():
     """Nothing of it is needed, neither to import aiopark nor to park on a word."""
-    other_system = """
-import asyncio, ctypes, multiprocessing.shared_memory, os, sys
-sys.platform = "other"
-for name in ("eventfd", "eventfd_read", "eventfd_write"):
-    if hasattr(os, name):
-        delattr(os, name)
-"""
-    ended = run(other_system + PROGRAM, AIOPARK_BACKEND="portable")
+    ended = run_program("watched", "other system", AIOPARK_BACKEND="portable")
     assert (ended.stdout.strip(), ended.returncode) == ("threads 1", 0), ended.stderr

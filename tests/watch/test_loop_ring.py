@@ -9,8 +9,7 @@ import os
 import sys
 
 import pytest
-from support import WATCHERS, Interrupted, block_until, in_thread, interrupted_at
-from thread_helpers import in_a_fork
+from support import WATCHERS, Interrupted, block_until, in_a_fork, in_thread, interrupted_at
 
 import aiopark
 from aiopark.lowlevel import default_backend

@@ -10,8 +10,19 @@ import os
 import threading
 
 import pytest
-from support import ASYNCIO, PLAIN_WORLDS, Interrupted, block_until, in_thread, installed, interrupted_at, is_parked
-from thread_helpers import asleep, in_a_fork
+from support import (
+    ASYNCIO,
+    PLAIN_WORLDS,
+    Interrupted,
+    asleep,
+    block_until,
+    in_a_fork,
+    in_thread,
+    installed,
+    interrupted_at,
+    is_ours,
+    is_parked,
+)
 
 import aiopark
 from aiopark import _word
@@ -366,7 +377,7 @@ def test_an_exception_anywhere_in_arm_loses_no_hint(word, event):
         word.unpark()
         block_until(lambda: hints.number == 1)
         word.store(1)
-        with interrupted_at(number, event, lambda file: f"aiopark{os.sep}_" in file) as hit:
+        with interrupted_at(number, event, is_ours) as hit:
             arm(watch)
         arm(watch)
         word.unpark()

@@ -12,8 +12,7 @@ import threading
 import anyio
 import psutil
 import pytest
-from support import ASYNCIO, PLAIN_WORLDS, WATCHERS, block_until, each, in_thread, is_parked, needs, until
-from thread_helpers import asleep
+from support import ASYNCIO, PLAIN_WORLDS, WATCHERS, asleep, block_until, each, in_thread, is_parked, needs, until
 
 import aiopark
 from aiopark import _parker

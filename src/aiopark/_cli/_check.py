@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Final
 
-from aiopark._cli._report import Line
+from aiopark._cli._section import Line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,7 @@ def check(name: str, function: Callable[[], Outcome], limit: float | None = None
 
     Args:
         name: what is checked.
-        function: gives the outcome; an exception counts as a failure.
+        function: returns the outcome; an exception counts as a failure.
         limit: seconds; LIMIT if None.
 
     Returns:

@@ -12,7 +12,7 @@ import aiopark
 from aiopark._cli._check import check, judge_deadline
 from aiopark._cli._found import run_on, version
 from aiopark._cli._process_demo import process_unparks_task
-from aiopark._cli._report import Line, Section
+from aiopark._cli._section import Line, Section
 from aiopark._watch import watcher
 from aiopark.lowlevel import default_backend
 
@@ -85,12 +85,12 @@ def _round_trip(there: list[float], back: list[float]) -> str:
 
 
 def round_trips(loop: str) -> tuple[list[float], list[float]]:
-    """Let a task and a thread unpark each other in turn.
+    """Measure how a task and a thread unpark each other in turn.
 
     Returns:
         Seconds from unpark to the next line of who was parked: of the task, and of the thread.
     """
-    task, thread = aiopark.Parker(), aiopark.ThreadParker()
+    task, thread = aiopark.Parker(), aiopark.ThreadParker(aiopark.Word())
     to_task: list[float] = []
     to_thread: list[float] = []
     unparked = 0.0
@@ -157,7 +157,7 @@ def _deadline_of_task() -> Outcome:
 
 def _deadline_of_thread() -> Outcome:
     start = time.monotonic()
-    unparked = aiopark.ThreadParker().park_until(start + DEADLINE)
+    unparked = aiopark.ThreadParker(aiopark.Word()).park_until(start + DEADLINE)
     return judge_deadline(start, start + DEADLINE, time.monotonic(), unparked=unparked)
 
 

@@ -13,7 +13,7 @@ import aiopark
 from aiopark import _fence
 from aiopark._cli._check import check
 from aiopark._cli._found import LOOPS, loops, run_on, version
-from aiopark._cli._report import Line, Section
+from aiopark._cli._section import Line, Section
 from aiopark._cli._self_test import self_tests
 from aiopark._loops import running_loop
 from aiopark._loops._asyncio import AsyncioBridge
@@ -50,7 +50,7 @@ def doctor() -> Iterator[Section]:
 
 
 def _fact(line: Line) -> Line:
-    """Let what was found by a check read as a fact; a failure stays one."""
+    """Turn what a check found into a fact; a failure stays one."""
     return dataclasses.replace(line, holds=None) if line.holds else line
 
 
@@ -65,13 +65,13 @@ def _python() -> str:
 
 
 def _backends() -> Iterator[Line]:
-    """Name the backend in use, then say of each other why it is not."""
+    """Yield the backend in use, then each other with the reason why it is not."""
     names = [kind.name for kind in (Futex, WaitAddress, Ulock, Portable)]
     return _choice("backend", lambda: default_backend().name, refused_backends, names)
 
 
 def _watchers() -> Iterator[Line]:
-    """Name the watcher in use, then say of each other why it is not."""
+    """Yield the watcher in use, then each other with the reason why it is not."""
     return _choice("watcher", watcher, refused_watchers, WATCHERS)
 
 
@@ -94,13 +94,13 @@ def _choice(
 
 
 def _working_watchers() -> list[str]:
-    """Name the watchers that work here, the one in use first."""
+    """Return the watchers that work here, the one in use first."""
     refused = refused_watchers()
     return [watcher(), *(name for name in WATCHERS if name != watcher() and name not in refused)]
 
 
 def _doorbell() -> Outcome:
-    """Name what wakes asyncio's loop here."""
+    """Find what wakes asyncio's loop here."""
 
     async def ask() -> str:
         bridge = running_loop()
@@ -115,7 +115,7 @@ def _doorbell() -> Outcome:
 
 
 def _loops() -> Iterator[Line]:
-    """Say of each loop, and of anyio, whether it is installed."""
+    """Yield the version of each loop, and of anyio."""
     yield Line("asyncio", "part of Python")
     for name in (*LOOPS[1:], "anyio"):
         yield Line(name, version(name) or "not installed")

@@ -18,7 +18,7 @@ LOOPS: Final = ("asyncio", "winloop" if sys.platform == "win32" else "uvloop", "
 
 
 def version(package: str) -> str | None:
-    """Give the version of an installed package, None if there is none. Does not import it."""
+    """Return the version of an installed package, None if there is none. Does not import it."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -26,7 +26,7 @@ def version(package: str) -> str | None:
 
 
 def loops() -> list[str]:
-    """Name the event loops that are installed here; asyncio always is."""
+    """Return the names of the event loops that are installed here; asyncio always is."""
     return [name for name in LOOPS if name == "asyncio" or version(name) is not None]
 
 

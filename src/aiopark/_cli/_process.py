@@ -35,7 +35,7 @@ def process(target: Callable[..., object], *arguments: object) -> Iterator[None]
 
 
 def in_process(variables: dict[str, str], function: Callable[[], Outcome]) -> Outcome:
-    """Give the outcome of a function that runs in a new process, where these environment variables are set.
+    """Return the outcome of a function that runs in a new process, where these environment variables are set.
 
     Args:
         variables: set before aiopark is used there.

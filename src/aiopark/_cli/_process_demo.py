@@ -15,7 +15,7 @@ import aiopark
 from aiopark._cli._check import check
 from aiopark._cli._found import run_on
 from aiopark._cli._process import PATIENCE, process
-from aiopark._cli._report import Line
+from aiopark._cli._section import Line
 from aiopark.lowlevel import default_backend
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ NANOSECONDS: Final = struct.Struct("=q")
 
 
 def process_unparks_task() -> Line:
-    """Run the step, or say why it is left out."""
+    """Run the step; the line tells why if it is left out."""
     backend = default_backend()
     if not backend.supports_shared:
         return Line(NAME, f"left out: {backend.name} wakes nobody in another process")
@@ -40,7 +40,7 @@ def process_unparks_task() -> Line:
 
 
 def measure() -> Outcome:
-    """Let a thread of another process and a task of this one unpark each other in turn. Blocks for `PATIENCE` at most.
+    """Measure how a thread of another process unparks a task of this one. Blocks for `PATIENCE` at most.
 
     Both processes read one clock: `time.monotonic_ns()` is the system's on Linux and macOS.
     """
@@ -65,7 +65,7 @@ def measure() -> Outcome:
 
 
 async def _rounds(parker: aiopark.Parker, other: aiopark.Word, buffer: memoryview) -> list[int]:
-    """Give the nanoseconds from unpark to the task's next line, for each round that was not too late."""
+    """Return the nanoseconds from unpark to the task's next line, for each round that was not too late."""
     took: list[int] = []
     deadline = asyncio.get_running_loop().time() + PATIENCE
     for _ in range(WARM_UP + ROUNDS):

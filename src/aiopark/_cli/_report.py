@@ -3,41 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import sys
-import textwrap
 from typing import TYPE_CHECKING
 
+from aiopark._cli._section import Line, Section
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Line:
-    """One line of a report.
-
-    Attributes:
-        name: what the line is about.
-        text: what was found or measured.
-        holds: whether a promise was kept; None for a fact that promises nothing.
-    """
-
-    name: str
-    text: str
-    holds: bool | None = None
-
-    @property
-    def status(self) -> str:
-        """Say it in a word."""
-        return {None: "", True: "ok", False: "FAILED"}[self.holds]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Section:
-    """Lines under one title."""
-
-    title: str
-    lines: Sequence[Line]
+    from collections.abc import Iterable
 
 
 def show(sections: Iterable[Section]) -> bool:
@@ -49,7 +21,7 @@ def show(sections: Iterable[Section]) -> bool:
     try:
         from aiopark._cli._rich import show_section
     except ImportError:
-        show_section = _show_plain
+        from aiopark._cli._plain import show_section
     lines: list[Line] = []
     for section in sections:
         lines += section.lines
@@ -73,17 +45,3 @@ def printable(text: str) -> str:
 def _printable_line(line: Line) -> Line:
     # One line is one line, also where the message of an exception has several.
     return dataclasses.replace(line, name=printable(line.name), text=printable(" ".join(line.text.split())))
-
-
-def _show_plain(section: Section) -> None:
-    """Print one section with its columns aligned: wrapped on a terminal, one line each in a pipe."""
-    status_width = max(len(line.status) for line in section.lines)
-    name_width = max(len(line.name) for line in section.lines)
-    print(section.title)
-    for line in section.lines:
-        status = f"{line.status:<{status_width}}  " if status_width else ""
-        head = f"  {status}{line.name:<{name_width}}  "
-        room = max(shutil.get_terminal_size().columns - len(head), 20) if sys.stdout.isatty() else sys.maxsize
-        rows = textwrap.wrap(line.text, room) or [""]
-        print(head + f"\n{' ' * len(head)}".join(rows))
-    print()

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from aiopark._cli._report import Section
+    from aiopark._cli._section import Section
 
 _STYLES = {None: "", True: "green", False: "bold red"}
 

@@ -22,7 +22,7 @@ SLEEP: Final = 0.05  # seconds; several ticks of the coarsest clock, Windows' 15
 
 
 def self_tests(loops: Sequence[str], *, threads: bool, watchers: Sequence[str]) -> dict[str, Callable[[], Outcome]]:
-    """Give the self-tests by name.
+    """Return the self-tests by name.
 
     Args:
         loops: for each of them two tests, and one more if there is a watcher.
@@ -71,7 +71,7 @@ class _Later:
 
 def wake_thread() -> Outcome:
     """Park this thread in the kernel; another one unparks it."""
-    parker = aiopark.ThreadParker()
+    parker = aiopark.ThreadParker(aiopark.Word())  # on a word: the wait of the backend
     later = _Later(parker.unpark)
     busy = time.thread_time()
     parker.park()
@@ -83,9 +83,9 @@ def wake_thread() -> Outcome:
 
 
 def deadline_of_thread() -> Outcome:
-    """Park this thread until a deadline that nobody cuts short."""
+    """Park this thread in the kernel until a deadline that nobody cuts short."""
     start = time.monotonic()
-    unparked = aiopark.ThreadParker().park_until(start + SLEEP)
+    unparked = aiopark.ThreadParker(aiopark.Word()).park_until(start + SLEEP)
     return judge_deadline(start, start + SLEEP, time.monotonic(), unparked=unparked)
 
 
