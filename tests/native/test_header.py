@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -103,6 +104,14 @@ def test_over_the_model(build, system):
 )
 def test_a_coalesced_unpark_wakes_only_if_no_permit_is_in_store(build, system, call):
     over_model(build, system, "wakes.c", f"-Wl,--wrap={call}")
+
+
+def test_the_documentation_shows_every_function_with_its_arguments():
+    header = Path(INCLUDE, "aiopark.h").read_text("utf-8")
+    functions = re.findall(r"^static inline (\w+ aiopark_(?!detail_)\w+\(.*\)) {$", header, re.MULTILINE)
+    assert len(functions) == 10
+    shown = Path(__file__).parents[2].joinpath("docs", "words.md").read_text("utf-8")
+    assert not [function for function in functions if f"| `{function}` |" not in shown]
 
 
 def errors(compiler, *flags, statement):
