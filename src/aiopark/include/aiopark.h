@@ -271,11 +271,11 @@ static inline void aiopark_detail_unpark(uint32_t *word, int shared) {
  * after that moment finds it parked as well, so wakes after its exchange. An exchange that gives 0 comes later still,
  * and no permit was taken in between: the owner is awake and will look, or that wake is on its way.
  *
- * No data is lost either, which is why this is an exchange and not a look at the word. All exchanges since the owner's
- * last take are read-modify-writes that follow each other, so an owner that reads the 0 of the last of them has
- * acquired from every one (a release sequence). An owner that takes the permit by a load, a store of 1 and a full
- * fence, as Python does, may have read an earlier 0; but an exchange that gives 0 still comes before its store, and the
- * fence puts what it reads of the data after that. */
+ * No data is lost either, which is why this is an exchange and not a look at the word. One that gives 0 comes, among
+ * all modifications of the word, before the store of 1 by which the owner takes this permit. The full fence after that
+ * store makes the owner see what was written before the exchange, whichever 0 it read: an earlier one, since Python's
+ * owner takes by a load and a store, or a later one that Word.unpark stored. (Where there are exchanges only, the
+ * owner's acquire says so as well, by the release sequence that they form.) */
 static inline void aiopark_detail_unpark_coalesced(uint32_t *word, int shared) {
     /* Pairs with: aiopark_detail_take, and its like in Python. */
     if (aiopark_detail_exchange(word, 0) != 0) aiopark_detail_wake(word, shared);
