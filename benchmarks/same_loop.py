@@ -1,0 +1,152 @@
+"""All on one loop: a task unparks others, two tasks wake each other, and a park that finds its permit.
+
+Against a bare Future, which only works on one loop. Seconds an operation; all contestants include their tasks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+from _report import Row
+from _runner import Benchmark, main
+
+import aiopark
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+FUTURE = "Future.set_result"
+SLEEP = "sleep(0)"
+AIOPARK = "aiopark.Parker"
+
+
+async def fan_out(waits: list[Awaitable[object]], wakes: list[Callable[[], object]]) -> float:
+    """Wake all from one task; until the last of them ran."""
+
+    async def wait(one: Awaitable[object]) -> None:
+        await one
+
+    tasks = [asyncio.create_task(wait(one)) for one in waits]
+    await asyncio.sleep(0.005)
+    start = time.perf_counter()
+    for wake in wakes:
+        wake()
+    await asyncio.wait(tasks)
+    return (time.perf_counter() - start) / len(tasks)
+
+
+async def fan_out_futures(count: int) -> float:
+    loop = asyncio.get_running_loop()
+    futures: list[asyncio.Future[None]] = [loop.create_future() for _ in range(count)]
+    return await fan_out(list(futures), [partial(future.set_result, None) for future in futures])
+
+
+async def fan_out_parkers(count: int) -> float:
+    parkers = [aiopark.Parker() for _ in range(count)]
+    return await fan_out([parker.park() for parker in parkers], [parker.unpark for parker in parkers])
+
+
+async def ping_pong_futures(count: int) -> float:
+    create = asyncio.get_running_loop().create_future
+    ball: asyncio.Future[None] = create()  # whoever waits, waits for this one
+
+    async def pong() -> None:
+        nonlocal ball
+        for _ in range(count):
+            await ball
+            answered, ball = ball_of_ping, create()
+            answered.set_result(None)
+
+    ball_of_ping = create()
+    other = asyncio.create_task(pong())
+    await asyncio.sleep(0)
+    start = time.perf_counter()
+    for _ in range(count):
+        asked, ball_of_ping = ball, create()
+        asked.set_result(None)
+        await ball_of_ping
+    elapsed = time.perf_counter() - start
+    await other
+    return elapsed / count
+
+
+async def ping_pong_parkers(count: int) -> float:
+    here, there = aiopark.Parker(), aiopark.Parker()
+
+    async def pong() -> None:
+        for _ in range(count):
+            await there.park()
+            here.unpark()
+
+    other = asyncio.create_task(pong())
+    await asyncio.sleep(0)
+    start = time.perf_counter()
+    for _ in range(count):
+        there.unpark()
+        await here.park()
+    elapsed = time.perf_counter() - start
+    await other
+    return elapsed / count
+
+
+async def checkpoint(count: int) -> float:
+    start = time.perf_counter()
+    for _ in range(count):
+        await asyncio.sleep(0)
+    return (time.perf_counter() - start) / count
+
+
+async def permit_in_store(count: int) -> float:
+    parker = aiopark.Parker()
+    park, unpark = parker.park, parker.unpark
+    start = time.perf_counter()
+    for _ in range(count):
+        unpark()
+        await park()
+    return (time.perf_counter() - start) / count
+
+
+BENCHMARKS = [
+    Benchmark(
+        title="same_loop: a task wakes 2,000 tasks of its loop, a task",
+        contestants={FUTURE: fan_out_futures, AIOPARK: fan_out_parkers},
+        rows=[
+            Row(
+                contestant=AIOPARK,
+                against=FUTURE,
+                goal={"asyncio": 1.15, "uvloop": 1.30},
+                bound={"asyncio": 1.80, "uvloop": 2.30},
+            )
+        ],
+        count=2000,
+        rounds=40,
+    ),
+    Benchmark(
+        title="same_loop: a task wakes a task of its loop, which wakes it",
+        contestants={FUTURE: ping_pong_futures, AIOPARK: ping_pong_parkers},
+        rows=[
+            Row(
+                contestant=AIOPARK,
+                against=FUTURE,
+                goal={"asyncio": 1.30, "uvloop": 1.50},
+                bound={"asyncio": 2.20, "uvloop": 2.80},
+            )
+        ],
+        count=1000,
+        rounds=40,
+    ),
+    Benchmark(
+        title="same_loop: unpark, and park with the permit in store",
+        contestants={SLEEP: checkpoint, AIOPARK: permit_in_store},
+        rows=[Row(contestant=AIOPARK, against=SLEEP)],
+        count=5000,
+        rounds=40,
+    ),
+]
+
+if __name__ == "__main__":
+    sys.exit(main(*BENCHMARKS))
