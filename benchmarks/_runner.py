@@ -5,11 +5,11 @@ Every file here is a program with the options of this module, and the folder is 
     python benchmarks --quick
     python benchmarks/burst.py --rounds 9 --count 5000 --loop asyncio --markdown
 
-Only ratios count, as the machine's own speed changes from minute to minute. pyperf, the usual library, runs one benchmark
-after the other in processes of their own: it has neither rounds nor a reference within one.
+Only ratios count, as the machine's own speed changes from minute to minute. pyperf, the usual library, runs one
+benchmark after the other in processes of their own: it has neither rounds nor a reference within one.
 
-A row may have a *goal*, what is wanted: whether it is met is told. It may have a *bound*, what has been reached, with some
-slack: exit status 1 says that three quarters of the rounds were above one. Bounds count on Linux.
+A row may have a *goal*, what is wanted: whether it is met is told. It may have a *bound*, what has been reached, with
+some slack: exit status 1 says that three quarters of the rounds were above one. Bounds count on Linux.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
     LIBUV.__name__: LIBUV.new_event_loop,
 }
-NO_LOOP = "threads"
+NO_LOOP = "no loop"
 
 # From the measure's name to its value; a bare number is seconds an operation.
 Sample = float | Mapping[str, float]
@@ -50,12 +50,12 @@ class Benchmark:
     """Contestants that are interleaved, and the rows that compare them.
 
     Attributes:
-        title: above the rows.
+        title: above the rows; the file's name first. `{:,}` stands for the count.
         contestants: by name; or what sets them up, and takes them down, on a runner's loop.
         rows: what to tell of them.
         count: operations a sample.
         rounds: samples of each contestant.
-        loops: whether it is run on each of LOOPS, or once.
+        loops: those of LOOPS that it is run on, one after the other; or NO_LOOP.
         refusal: why it cannot run here, or None.
     """
 
@@ -64,7 +64,7 @@ class Benchmark:
     rows: Sequence[Row]
     count: int
     rounds: int = 15
-    loops: bool = True
+    loops: Sequence[str] = tuple(LOOPS)
     refusal: Callable[[], str | None] = field(default=lambda: None)
 
 
@@ -87,7 +87,9 @@ def samples(benchmark: Benchmark, setting: str, rounds: int, count: int) -> dict
         setup = benchmark.contestants
         with setup(runner) if callable(setup) else nullcontext(setup) as contestants:
             results: dict[str, list[Mapping[str, float]]] = {name: [] for name in contestants}
-            for _ in track(range(rounds), f"{benchmark.title}, {setting}", transient=True, disable=not sys.stdout.isatty()):
+            for _ in track(
+                range(rounds), f"{benchmark.title}, {setting}", transient=True, disable=not sys.stdout.isatty()
+            ):
                 for name, contestant in contestants.items():
                     gc.collect()
                     result = contestant(count)
@@ -104,8 +106,8 @@ def figures(benchmark: Benchmark, arguments: argparse.Namespace) -> Iterator[Fig
     """Run a benchmark; yield a figure for each row on each loop."""
     rounds = arguments.rounds or (5 if arguments.quick else benchmark.rounds)
     count = arguments.count or (max(benchmark.count // 5, 1) if arguments.quick else benchmark.count)
-    for setting in LOOPS if benchmark.loops else [NO_LOOP]:
-        if benchmark.loops and arguments.loop not in (None, setting):
+    for setting in benchmark.loops:
+        if arguments.loop not in (None, setting) and setting != NO_LOOP:
             continue
         results = samples(benchmark, setting, rounds, count)
         for row in benchmark.rows:
@@ -113,7 +115,7 @@ def figures(benchmark: Benchmark, arguments: argparse.Namespace) -> Iterator[Fig
             others = [sample[row.measure] for sample in results[row.against]] if row.against else [1.0] * len(values)
             ratios = [one / other for one, other in zip(values, others, strict=True)]
             quartiles = statistics.quantiles(ratios, n=4, method="inclusive")
-            yield Figure(benchmark.title, row, setting, statistics.median(values), *quartiles)
+            yield Figure(benchmark.title.format(count), row, setting, statistics.median(values), *quartiles)
 
 
 def main(*benchmarks: Benchmark) -> int:

@@ -69,7 +69,7 @@ async def parkers(count: int) -> dict[str, float]:
 
 BENCHMARKS = [
     Benchmark(
-        title="burst: a thread wakes 5,000 tasks, a task",
+        title="burst: a thread wakes {:,} tasks, a task",
         contestants={FUTURE: futures, AIOPARK: parkers},
         rows=[
             Row(

@@ -18,7 +18,6 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -30,7 +29,7 @@ from _runner import Benchmark, Contestants, main
 import aiopark
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
 EVENTFD = "eventfd, add_reader, Future"
 RING = "Parker(word), io_uring"

@@ -9,7 +9,6 @@ import asyncio
 import sys
 import threading
 import time
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,7 +20,7 @@ from threads import Pair, lock, thread_parker
 import aiopark
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
 FUTURE = "call_soon_threadsafe + Future"
 AIOLOGIC = "aiologic.Event"

@@ -112,7 +112,7 @@ async def permit_in_store(count: int) -> float:
 
 BENCHMARKS = [
     Benchmark(
-        title="same_loop: a task wakes 2,000 tasks of its loop, a task",
+        title="same_loop: a task wakes {:,} tasks of its loop, a task",
         contestants={FUTURE: fan_out_futures, AIOPARK: fan_out_parkers},
         rows=[
             Row(

@@ -78,7 +78,7 @@ BENCHMARKS = [
         ],
         count=1000,
         rounds=40,
-        loops=False,
+        loops=[NO_LOOP],
     )
 ]
 
