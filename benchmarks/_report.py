@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 # What a second, or a unit of its own, is multiplied by to be shown.
 SCALES = {"µs": 1e6, "B": 1, "threads": 1}
@@ -80,7 +80,7 @@ class Figure:
 def show(found: Sequence[Figure], title: str, *, markdown: bool) -> int:
     """Print the table; return 1 if a bound is exceeded, else 0."""
     console = Console(width=200 if markdown or not sys.stdout.isatty() else None)
-    console.print(_markdown(found) if markdown else _table(found, title))
+    console.print(*(_markdown(found) if markdown else [_table(found, title)]), sep="\n")
     exceeded = [f"{one.row}, {one.setting}: {one.ratio:.2f}" for one in found if one.exceeded()]
     if exceeded:
         console.print("bounds exceeded:", *exceeded, sep="\n  ")
@@ -101,14 +101,14 @@ def _table(found: Sequence[Figure], title: str) -> Table:
     return table
 
 
-def _markdown(found: Sequence[Figure]) -> Table:
-    """Return one column of ratios a loop: what the README has."""
-    settings = list(dict.fromkeys(figure.setting for figure in found))
-    table = Table("", *settings, box=box.MARKDOWN)
-    rows: dict[str, dict[str, str]] = {}
-    for figure in found:
-        cell = f"{figure.ratio:.2f}" if figure.row.against else figure.cells()[2]
-        rows.setdefault(f"{figure.title}: {figure.row}", {})[figure.setting] = cell
-    for name, cells in rows.items():
-        table.add_row(name, *(cells.get(setting, "") for setting in settings))
-    return table
+def _markdown(found: Sequence[Figure]) -> Iterator[Table]:
+    """Yield a table a benchmark, with a column of ratios a loop: what the README has."""
+    for heading, figures in groupby(found, lambda figure: figure.title):
+        cells: dict[str, dict[str, str]] = {}
+        for figure in figures:
+            shown = f"{figure.ratio:.2f}" if figure.row.against else figure.cells()[2]
+            cells.setdefault(str(figure.row), {})[figure.setting] = shown
+        table = Table(heading, *next(iter(cells.values())), box=box.MARKDOWN)
+        for name, shown_by_loop in cells.items():
+            table.add_row(name, *shown_by_loop.values())
+        yield table

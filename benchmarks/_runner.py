@@ -18,13 +18,13 @@ import argparse
 import asyncio
 import gc
 import importlib
-import inspect
 import os
 import statistics
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 from _report import Figure, Row, show
 from rich.progress import track
@@ -41,7 +41,7 @@ NO_LOOP = "no loop"
 Sample = float | Mapping[str, float]
 
 # Runs so many operations. A coroutine runs on the loop of the row, anything else without one.
-Contestant = Callable[[int], Sample | Awaitable[Sample]]
+Contestant = Callable[[int], Sample | Coroutine[Any, Any, Sample]]
 Contestants = Mapping[str, Contestant]
 
 
@@ -87,19 +87,14 @@ def samples(benchmark: Benchmark, setting: str, rounds: int, count: int) -> dict
         setup = benchmark.contestants
         with setup(runner) if callable(setup) else nullcontext(setup) as contestants:
             results: dict[str, list[Mapping[str, float]]] = {name: [] for name in contestants}
-            for _ in track(
-                range(rounds), f"{benchmark.title}, {setting}", transient=True, disable=not sys.stdout.isatty()
-            ):
+            told = f"{benchmark.title.format(count)}, {setting}"
+            for _ in track(range(rounds), told, transient=True, disable=not sys.stdout.isatty()):
                 for name, contestant in contestants.items():
                     gc.collect()
                     result = contestant(count)
-                    sample = runner.run(_awaited(result)) if inspect.isawaitable(result) else result
+                    sample = runner.run(result) if isinstance(result, Coroutine) else result
                     results[name].append(sample if isinstance(sample, Mapping) else {"": sample})
     return results
-
-
-async def _awaited(result: Awaitable[Sample]) -> Sample:
-    return await result
 
 
 def figures(benchmark: Benchmark, arguments: argparse.Namespace) -> Iterator[Figure]:
