@@ -24,6 +24,7 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from _report import Figure, Row, show
@@ -66,6 +67,11 @@ class Benchmark:
     rounds: int = 15
     loops: Sequence[str] = tuple(LOOPS)
     refusal: Callable[[], str | None] = field(default=lambda: None)
+
+
+def median_step(times: Sequence[float]) -> float:
+    """Return the median of the differences between one time and the next."""
+    return statistics.median(later - earlier for earlier, later in pairwise(times))
 
 
 def cores() -> list[int]:
