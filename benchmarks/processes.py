@@ -110,7 +110,7 @@ def rows(socket_bounds: dict[str, float]) -> list[Row]:
             bound=socket_bounds,
         ),
         *(
-            Row(contestant=AIOPARK, against=other, measure=LATENCY, bound={"asyncio": 0.80, "uvloop": 0.80})
+            Row(contestant=AIOPARK, against=other, measure=LATENCY, bound={"asyncio": 0.75, "uvloop": 0.75})
             for other in (EVENT, ZMQ)
         ),
         *(Row(contestant=other, against=SOCKET, measure=LATENCY) for other in (STREAMS, EVENT, ZMQ)),
