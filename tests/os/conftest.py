@@ -1,16 +1,19 @@
 """The backends that can run here: the real ones, and those of other systems over a model of their calls."""
 
 import ctypes
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from aiopark._fence import full_fence
 from aiopark._os import Backend, Futex, Portable, Ulock, WaitAddress, _linux
+from aiopark._os._io_uring import Ring
 
 HERE = Path(__file__).parent
 
@@ -84,3 +87,25 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     if name == "model-waitaddress":
         return request.getfixturevalue("windows_model")
     return request.getfixturevalue("macos_model")(name.removeprefix("model-").upper())[0]
+
+
+@pytest.fixture
+def futex() -> Futex:
+    futex = Futex.create()
+    if futex is None:
+        pytest.skip(str(Futex.refusal()))
+    return futex
+
+
+@pytest.fixture
+def eventfd() -> Iterator[int]:
+    fileno = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    yield fileno
+    os.close(fileno)
+
+
+@pytest.fixture
+def ring(eventfd: int) -> Iterator[Ring]:
+    ring = Ring(eventfd, full_fence)
+    yield ring
+    ring.close()

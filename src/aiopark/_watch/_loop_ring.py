@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Final
 from aiopark import _fork
 from aiopark._fence import full_fence
 from aiopark._os._io_uring import ForeignThreadError, Ring
-from aiopark._os._io_uring_probe import settle_private_futexes
 from aiopark._watch._arm import EXPECTED, Arm
 from aiopark._word import holds_permit
 
@@ -75,7 +74,6 @@ class LoopRing:
         self._eventfd: Final = eventfd
         self._numbers: Final = itertools.count()
         self.token = object()  # of the ring
-        settle_private_futexes()
         self._ring = Ring(eventfd, full_fence)
         rings.add(weakref.ref(self, rings.discard))
 
@@ -94,32 +92,21 @@ class LoopRing:
         ring = self._ring
         if ring is None:
             ring = self._ring = Ring(self._eventfd, full_fence)
-        mark = ring.mark()
-        number = next(self._numbers)
         try:
-            self._queue(ring, number, arm, seen)
+            self._queue(ring, next(self._numbers), arm, seen)
             self._submit(ring)
         except ForeignThreadError:
             self._retire()  # this arm too is done then, and its task tries again
         except BaseException:
-            if ring.take_back(mark):  # else the kernel has it, and what completes will be passed on
-                self._arms.pop(number, None)
+            self._retire()
             raise
         return arm
 
     def _queue(self, ring: Ring, number: int, arm: Arm, seen: int) -> None:
-        mark = ring.mark()
-        try:
-            # A number of its own for each wait, and noted first: no completion is ever one that nobody knows.
-            self._arms[number] = arm
-            while not ring.prepare(arm.word.address, seen, number, shared=arm.word.shared):
-                self._submit(ring)
-        except ForeignThreadError:
-            raise  # it is retired with the others
-        except BaseException:
-            if ring.mark() == mark:  # it is not in the queue
-                self._arms.pop(number, None)
-            raise
+        # A number of its own for each wait, and noted first: no completion is ever one that nobody knows.
+        self._arms[number] = arm
+        while not ring.prepare(arm.word.address, seen, number):
+            self._submit(ring)
 
     def _submit(self, ring: Ring) -> None:
         try:
@@ -153,10 +140,7 @@ class LoopRing:
             self._reap(ring)
 
     def _reap(self, ring: Ring) -> None:
-        """Take what is completed, and wait on for those who sleep again already.
-
-        What an exception interrupts here goes on at the next call: it waits in `_again`, in the queue, or in `_sent`.
-        """
+        """Take what is completed, and wait on for those who sleep again already."""
         try:
             self._take(ring)
             while self._early:  # those that are not done, the kernel still waits for
@@ -180,12 +164,13 @@ class LoopRing:
                 self._sent.pop()
         except ForeignThreadError:
             self._retire()
+        except BaseException:
+            self._retire()
+            raise
 
     def _take(self, ring: Ring) -> None:
         for number, result in ring.completions():
-            arm = self._arms.get(number)
-            if arm is None:
-                continue  # interrupted before it counted as taken, so it comes twice
+            arm = self._arms[number]
             if arm.again is not None and result in EXPECTED:
                 self._again.append((arm, arm.again))
                 arm.again = None
@@ -194,7 +179,7 @@ class LoopRing:
             self._arms.pop(number, None)
 
     def _retire(self) -> None:
-        """Give the ring up: the loop ran on another thread before, whose it is. All are hinted, and arm again.
+        """Give the ring up: it is another thread's, or a call was refused or interrupted. All are hinted, to arm again.
 
         The ring goes last: who is interrupted here finds it in place, and comes here again.
         """
