@@ -141,14 +141,6 @@ def test_this_system_is_not_refused() -> None:
     assert isinstance(Futex.create(), Futex)
 
 
-@pytest.fixture
-def futex() -> Futex:
-    backend = Futex.create()
-    if backend is None:
-        pytest.skip(str(Futex.refusal()))
-    return backend
-
-
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_misaligned_address_is_an_error(futex: Futex, shared: bool) -> None:
     cell = ctypes.c_uint64(1)
