@@ -1,15 +1,29 @@
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING
 
 import pytest
-from support import PLAIN_WORLDS, REAL_BACKENDS, WATCHERS, WORLDS, World, each
+from support import PLAIN_WORLDS, REAL_BACKENDS, WATCHERS, WORLDS, World, block_until_nothing_is_watched, each
 
 from aiopark import _parker, _waiting
 from aiopark._cell import _cell
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from aiopark._os import Backend
+
+
+def pytest_collection_finish() -> None:
+    """Spare the collector the tests themselves, which it would go through again and again: half the time of a run."""
+    try:
+        import hypothesis  # noqa: F401  # asks the collector about trio, when it is imported
+    except ImportError:
+        pass
+    gc.collect()
+    if hasattr(gc, "freeze"):  # PyPy has none
+        gc.freeze()
 
 
 @pytest.fixture(params=each(WORLDS))
@@ -40,3 +54,11 @@ def watcher(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     for module in (_parker, _waiting):
         monkeypatch.setattr(module, "watch", WATCHERS[name])
     return name
+
+
+@pytest.fixture
+def nothing_stays_behind() -> Iterator[None]:
+    """No word is watched before and after the test."""
+    block_until_nothing_is_watched()
+    yield
+    block_until_nothing_is_watched()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from thread_helpers import eventually
+from support import block_until
 
 from aiopark._os._io_uring_probe import refusal
 
@@ -44,7 +44,7 @@ def completed(ring: Ring, number: int) -> dict[int, int]:
             taken[user_data] = result
         return len(taken) >= number
 
-    eventually(take)
+    block_until(take)
     return taken
 
 

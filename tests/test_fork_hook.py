@@ -7,7 +7,7 @@ import os
 import sys
 
 import pytest
-from thread_helpers import in_a_fork
+from support import in_a_fork
 
 from aiopark import _fork
 

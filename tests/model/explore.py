@@ -26,6 +26,10 @@ class LostError(AssertionError):
 class _Actor(greenlet):
     condition: Callable[[], object] = staticmethod(lambda: True)
 
+    def __init__(self, function: Callable[[], None]) -> None:
+        super().__init__(function)
+        self.function = function
+
 
 def step() -> None:
     actor = getcurrent()
@@ -43,7 +47,7 @@ def wait_for(condition: Callable[[], object]) -> None:
 
 
 def _run(actors: Sequence[Callable[[], None]], choices: list[int], preemptions: int) -> list[tuple[int, int]]:
-    """Run once; follow the choices, then the first possibility. Give (choice, possibilities) of each step."""
+    """Run once; follow the choices, then the first possibility. Return (choice, possibilities) of each step."""
     alive = [_Actor(actor) for actor in actors]
     taken: list[tuple[int, int]] = []
     current: _Actor | None = None
@@ -53,6 +57,10 @@ def _run(actors: Sequence[Callable[[], None]], choices: list[int], preemptions: 
             for actor in alive:
                 actor.throw()  # unwinds it, as GreenletExit
             raise LostError(f"schedule {[choice for choice, _ in taken]}")
+        fresh = [actor for actor in enabled if not actor]  # not begun yet
+        for position, actor in enumerate(fresh):
+            if any(actor.function == other.function for other in fresh[:position]):  # which of the two is all the same
+                enabled.remove(actor)
         if current in enabled:  # going on with the same actor comes first; anything else is a preemption
             enabled.remove(current)
             enabled.insert(0, current)
@@ -72,10 +80,11 @@ def _run(actors: Sequence[Callable[[], None]], choices: list[int], preemptions: 
 
 
 def explore(make: Callable[[], tuple[Sequence[Callable[[], None]], Callable[[], None]]], preemptions: int = 99) -> int:
-    """Run every schedule with at most so many preemptions; check after each. Give how many there were.
+    """Run every schedule with at most so many preemptions; check after each. Return how many there were.
 
     Args:
-        make: builds a fresh world: its actors, and the check at the end.
+        make: builds a fresh world: its actors, and the check at the end. Which of two actors that are the same
+            function begins first makes no difference, so that only one order is run.
         preemptions: how often an actor that could go on is interrupted.
     """
     choices: list[int] | None = []

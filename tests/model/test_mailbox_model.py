@@ -60,13 +60,16 @@ def world(kind, posters, each):
         sleepers = [[Sleeper() for _ in range(each)] for _ in range(posters)]
         everyone = [sleeper for mine in sleepers for sleeper in mine]
 
-        def poster(mine):
-            return lambda: [loop.post(sleeper) for sleeper in mine]
+        waiting = list(sleepers)
+
+        def poster():
+            for sleeper in waiting.pop():
+                loop.post(sleeper)
 
         def check():
             assert [sleeper.resumed for sleeper in everyone] == [1] * len(everyone)
 
-        return [lambda: loop.run(everyone), *(poster(mine) for mine in sleepers)], check
+        return [lambda: loop.run(everyone), *[poster] * posters], check
 
     return make
 

@@ -9,36 +9,16 @@ import threading
 
 import anyio
 import pytest
-from support import block_until, in_thread, is_parked, until
+from support import block_until, in_thread, is_parked, nothing_is_watched, until
 
 import aiopark
 from aiopark.lowlevel import default_backend
 
-pytestmark = pytest.mark.usefixtures("watcher")
+pytestmark = pytest.mark.usefixtures("watcher", "nothing_stays_behind")
 
 
 def threads_that_watch(word):
     return [thread for thread in threading.enumerate() if thread.name == f"aiopark-watch-{word.address:#x}"]
-
-
-def nothing_is_watched():
-    statistics = aiopark.statistics()
-    return statistics.watched_words == statistics.waiter_threads == 0
-
-
-async def sleep_until_watched(parker):
-    """On a busy machine a short timeout is over before the task sleeps."""
-    while not aiopark.statistics().watched_words:
-        assert await parker.park_timeout(0.001) is False
-
-
-@pytest.fixture(autouse=True)
-def nothing_stays_behind():
-    gc.collect()  # what a test before this one left to the collector
-    block_until(nothing_is_watched)
-    yield
-    gc.collect()
-    block_until(nothing_is_watched)
 
 
 def skip_unless_shared(shared):
