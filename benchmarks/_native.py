@@ -1,18 +1,20 @@
-"""Native code for the benchmarks: a shared library, compiled when it is asked for; and which watcher tells of it."""
+"""Native code for the benchmarks: a shared library, compiled when it is asked for; and processes for the watchers."""
 
 from __future__ import annotations
 
 import ctypes
+import functools
+import multiprocessing
 import os
 import subprocess
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from ctypes import POINTER, c_int, c_int64, c_long, c_uint, c_void_p
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aiopark
-import aiopark._watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 SOURCE = Path(__file__).with_name("partner.c")
 
 
+@functools.cache
 def partner() -> ctypes.CDLL:
     """Compile partner.c with the system's compiler, and load it."""
     with tempfile.TemporaryDirectory() as folder:
@@ -37,20 +40,22 @@ def partner() -> ctypes.CDLL:
     return library
 
 
-@contextmanager
-def watcher(name: str) -> Iterator[None]:
-    """Have the Parkers made inside watched by "uring" or "threads", whatever the others use.
+def no_ring() -> str | None:
+    """Return why words are not watched by a ring here, or None."""
+    used = aiopark.statistics().watcher
+    return None if used == "uring" else f"words are watched by {used} here, not by a ring"
 
-    AIOPARK_WATCHER is read once in a process; here it is read again, so that one run compares both.
-    """
-    before = os.environ.get(aiopark._watch.ENVIRONMENT_VARIABLE)
-    os.environ[aiopark._watch.ENVIRONMENT_VARIABLE] = name
-    aiopark._watch.watcher.cache_clear()
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[aiopark._watch.ENVIRONMENT_VARIABLE]
-        else:
-            os.environ[aiopark._watch.ENVIRONMENT_VARIABLE] = before
-        aiopark._watch.watcher.cache_clear()
+
+@contextmanager
+def process(watcher: str) -> Iterator[ProcessPoolExecutor]:
+    """Run calls in another process, whose words are watched by "uring" or "threads": a process has one watcher."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        before = os.environ.get("AIOPARK_WATCHER")
+        os.environ["AIOPARK_WATCHER"] = watcher
+        try:
+            pool.submit(partner).exception()  # a library cannot be sent back, but it is compiled, and the process there
+        finally:
+            del os.environ["AIOPARK_WATCHER"]
+            if before is not None:
+                os.environ["AIOPARK_WATCHER"] = before
+        yield pool

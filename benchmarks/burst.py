@@ -1,33 +1,29 @@
-"""One thread unparks 5,000 parked tasks: seconds until the last of them ran, and until the thread is done.
+"""A thread unparks many parked tasks: seconds a task until the last of them ran, and until the thread is done.
 
-    python benchmarks/burst.py [--rounds 9] [--tasks 5000]
-
-Against one `loop.call_soon_threadsafe(future.set_result)` a task. Exit status 1 if a bound fails.
+Against one `loop.call_soon_threadsafe(future.set_result)` a task.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import sys
 import threading
 import time
 from typing import TYPE_CHECKING
 
-from _measure import LIBUV, Rounds, pin_to_one_core, show
+from _report import Row
+from _runner import Benchmark, main
 
 import aiopark
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-REFERENCE = "call_soon_threadsafe + Future"
+FUTURE = "call_soon_threadsafe + Future"
 AIOPARK = "aiopark.Parker"
 
 
-async def burst(waits: list[Awaitable[object]], wake: Callable[[], object]) -> tuple[float, float]:
-    """Give the seconds a task until all of them ran, and those that the thread spent."""
-
+async def burst(waits: list[Awaitable[object]], wake: Callable[[], object]) -> dict[str, float]:
     async def wait(one: Awaitable[object]) -> None:
         await one
 
@@ -47,10 +43,10 @@ async def burst(waits: list[Awaitable[object]], wake: Callable[[], object]) -> t
     await asyncio.wait(tasks)
     elapsed = time.perf_counter() - start
     thread.join()
-    return elapsed / len(tasks), spent / len(tasks)
+    return {"all": elapsed / len(tasks), "thread": spent / len(tasks)}
 
 
-async def futures(count: int) -> tuple[float, float]:
+async def futures(count: int) -> dict[str, float]:
     loop = asyncio.get_running_loop()
     pending: list[asyncio.Future[None]] = [loop.create_future() for _ in range(count)]
 
@@ -61,7 +57,7 @@ async def futures(count: int) -> tuple[float, float]:
     return await burst(list(pending), wake_all)
 
 
-async def parkers(count: int) -> tuple[float, float]:
+async def parkers(count: int) -> dict[str, float]:
     pending = [aiopark.Parker() for _ in range(count)]
 
     def unpark_all() -> None:
@@ -71,34 +67,24 @@ async def parkers(count: int) -> tuple[float, float]:
     return await burst([parker.park() for parker in pending], unpark_all)
 
 
-async def contest(rounds: int, count: int) -> tuple[Rounds, Rounds]:
-    total: Rounds = {REFERENCE: [], AIOPARK: []}
-    thread: Rounds = {REFERENCE: [], AIOPARK: []}
-    for _ in range(rounds):
-        for name, ways in ((REFERENCE, futures), (AIOPARK, parkers)):
-            elapsed, spent = await ways(count)
-            total[name].append(elapsed)
-            thread[name].append(spent)
-    return total, thread
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--tasks", type=int, default=5000)
-    arguments = parser.parse_args()
-    pinned = pin_to_one_core()
-    results: dict[str, Rounds] = {}
-    for name, run in (("asyncio", asyncio.run), (LIBUV.__name__, LIBUV.run)):
-        results[name], results[f"{name}, thread"] = run(contest(arguments.rounds, arguments.tasks))
-    kept = show(
-        f"{arguments.tasks:,} tasks unparked in a burst, per task, Python {sys.version.split()[0]}, {pinned}",
-        results,
-        REFERENCE,
-        [("asyncio", AIOPARK, REFERENCE, 0.65)],
+BENCHMARKS = [
+    Benchmark(
+        title="burst: a thread wakes {:,} tasks, a task",
+        contestants={FUTURE: futures, AIOPARK: parkers},
+        rows=[
+            Row(
+                contestant=AIOPARK,
+                against=FUTURE,
+                measure="all",
+                goal={"asyncio": 0.45, "uvloop": 0.85},
+                bound={"asyncio": 0.70, "uvloop": 1.35},
+            ),
+            Row(name="the same, what the thread spends", contestant=AIOPARK, against=FUTURE, measure="thread"),
+        ],
+        count=5000,
+        rounds=25,
     )
-    return 0 if kept else 1
-
+]
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*BENCHMARKS))

@@ -1,44 +1,44 @@
 """A native thread, which holds no GIL, wakes a task: seconds until the task runs, and seconds a round trip.
 
-    python benchmarks/native.py [--rounds 40] [--trips 200]
-
 Against the least that can be written for one loop: an eventfd, `loop.add_reader` and a Future. The way back (task wakes
-native thread) is one and the same in every contest: `Word.unpark`.
+native thread) is one and the same in every contest: `Word.unpark`. All contests of a watcher run in a process of its
+own, on the same core.
 
 Latency: the thread pauses 150 µs after it was asked, so that the loop is asleep, takes the time and unparks; the task
 takes the time when it runs. Round trip: without the pause, from before it asks. On one core the thread mostly answers
 at once, before the loop sleeps: it tells what a park costs that finds its permit, and nothing of who watches the word.
-Of a round's trips the median counts. Linux. Exit status 1 if a bound fails.
+Of a sample's trips the median counts. Linux.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import ctypes
 import os
 import statistics
 import sys
 import time
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from _measure import LIBUV, REPORTED, Rounds, pin_to_one_core, show
-from _native import partner, watcher
+from _native import no_ring, partner, process
+from _report import Row
+from _runner import Benchmark, Contestants, main
 
 import aiopark
-import aiopark._watch
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
-REFERENCE = "eventfd, add_reader, Future"
+EVENTFD = "eventfd, add_reader, Future"
 RING = "Parker(word), io_uring"
 THREAD = "Parker(word), thread"
+LATENCY, ROUND_TRIP = "latency", "round trip"
 PAUSE = 150_000  # nanoseconds
 
 
-class Contestant(Protocol):
+class Waiter(Protocol):
     """`prepare` runs before the thread is asked, `wait` after it. `there` or `eventfd` is what the thread is given."""
 
     there: int | None
@@ -75,10 +75,9 @@ class Eventfd:
 class Parker:
     eventfd = -1
 
-    def __init__(self, name: str) -> None:
+    def __init__(self) -> None:
         self.word = aiopark.Word()
-        with watcher(name):
-            self.parker = aiopark.Parker(self.word)
+        self.parker = aiopark.Parker(self.word)
         self.there: int | None = self.word.address
         self.wait = self.parker.park
 
@@ -89,19 +88,12 @@ class Parker:
         self.parker.close()
 
 
-CONTESTANTS: dict[str, Callable[[], Contestant]] = {
-    REFERENCE: Eventfd,
-    RING: partial(Parker, "uring"),
-    THREAD: partial(Parker, "threads"),
-}
-
-
-async def trips(native: ctypes.CDLL, contestant: Contestant, count: int, pause: int) -> float:
-    """Give the median latency in seconds, or without a pause the median round trip."""
+async def trips(make: Callable[[], Waiter], count: int, pause: int) -> float:
+    native, waiter = partner(), make()
     here, at = aiopark.Word(), ctypes.c_int64()
-    ask, prepare, wait, now = here.unpark, contestant.prepare, contestant.wait, time.monotonic_ns
+    ask, prepare, wait, now = here.unpark, waiter.prepare, waiter.wait, time.monotonic_ns
     times = []
-    native.start_answering(here.address, contestant.there, contestant.eventfd, count, pause, at)
+    native.start_answering(here.address, waiter.there, waiter.eventfd, count, pause, at)
     for _ in range(count):
         prepare()
         start = now()
@@ -109,48 +101,48 @@ async def trips(native: ctypes.CDLL, contestant: Contestant, count: int, pause: 
         await wait()
         times.append(now() - (at.value if pause else start))
     native.finish()
-    contestant.close()
+    waiter.close()
     return statistics.median(times) / 1e9
 
 
-async def contest(native: ctypes.CDLL, rounds: int, count: int) -> tuple[Rounds, Rounds]:
-    latency: Rounds = {name: [] for name in CONTESTANTS}
-    round_trip: Rounds = {name: [] for name in CONTESTANTS}
-    for _ in range(rounds):
-        for results, pause in ((latency, PAUSE), (round_trip, 0)):
-            for name, make in CONTESTANTS.items():
-                results[name].append(await trips(native, make(), count, pause))
-    return latency, round_trip
+def sample(loop: Callable[[], asyncio.AbstractEventLoop], make: Callable[[], Waiter], count: int) -> dict[str, float]:
+    with asyncio.Runner(loop_factory=loop) as runner:
+        return {name: runner.run(trips(make, count, pause)) for name, pause in ((LATENCY, PAUSE), (ROUND_TRIP, 0))}
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--trips", type=int, default=200)
-    arguments = parser.parse_args()
-    refused = aiopark._watch.refused_watchers()
-    if refused:
-        print("no ring here:", refused["uring"])
-        return 1
-    native = partner()
-    pinned = pin_to_one_core()
-    results: dict[str, dict[str, Rounds]] = {"latency": {}, "round trip": {}}
-    for name, run in (("asyncio", asyncio.run), (LIBUV.__name__, LIBUV.run)):
-        results["latency"][name], results["round trip"][name] = run(contest(native, arguments.rounds, arguments.trips))
-    kept = True
-    for measure, settings in results.items():
-        kept &= show(
-            f"native thread to task, {measure}, Python {sys.version.split()[0]}, {pinned}",
-            settings,
-            REFERENCE,
-            [
-                ("asyncio", RING, REFERENCE, 1.30),
-                ("asyncio", THREAD, RING, REPORTED),
-                (LIBUV.__name__, THREAD, RING, REPORTED),
-            ],
-        )
-    return 0 if kept else 1
+@contextmanager
+def contestants(runner: asyncio.Runner) -> Iterator[Contestants]:
+    loop = type(runner.get_loop())
+    with process("uring") as ring, process("threads") as threads:
+        yield {
+            EVENTFD: lambda count: ring.submit(sample, loop, Eventfd, count).result(),
+            RING: lambda count: ring.submit(sample, loop, Parker, count).result(),
+            THREAD: lambda count: threads.submit(sample, loop, Parker, count).result(),
+        }
 
+
+ratio = partial(Row, against=EVENTFD)
+
+BENCHMARKS = [
+    Benchmark(
+        title="native: a native thread wakes a task",
+        contestants=contestants,
+        rows=[
+            ratio(
+                contestant=RING,
+                measure=LATENCY,
+                goal={"asyncio": 1.20, "uvloop": 1.50},
+                bound={"asyncio": 1.40, "uvloop": 1.95},
+            ),
+            ratio(contestant=THREAD, measure=LATENCY),
+            ratio(name="the same, round trip", contestant=RING, measure=ROUND_TRIP),
+            ratio(name="the same, round trip, thread", contestant=THREAD, measure=ROUND_TRIP),
+        ],
+        count=200,
+        rounds=40,
+        refusal=no_ring,
+    )
+]
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*BENCHMARKS))

@@ -31,10 +31,10 @@ static void *answer(void *unused) {
     const uint64_t one = 1;
     (void)unused;
     for (unsigned i = 0; i < job.rounds; i++) {
-        aiopark_park(job.here, 0);
+        aiopark_park(job.here);
         if (job.pause > 0) nanosleep(&pause, NULL);
         *job.at = now();
-        if (job.there != NULL) aiopark_unpark(job.there, 0);
+        if (job.there != NULL) aiopark_unpark(job.there);
         else if (write(job.eventfd, &one, sizeof one) != sizeof one) abort();
     }
     return NULL;
@@ -52,7 +52,7 @@ void start_answering(uint32_t *here, uint32_t *there, int eventfd, unsigned roun
 
 static void *unpark_all(void *unused) {
     (void)unused;
-    for (unsigned i = 0; i < job.rounds; i++) aiopark_unpark(job.words[i], 0);
+    for (unsigned i = 0; i < job.rounds; i++) aiopark_unpark(job.words[i]);
     *job.at = now();
     return NULL;
 }

@@ -1,42 +1,35 @@
 """A thread wakes a task, which wakes the thread: seconds a round trip, against the usual ways.
 
-    python benchmarks/round_trip.py [--rounds 15] [--trips 2000]
-
-The way back (task wakes thread) is one and the same in every contest: a bare lock. Exit status 1 if a bound fails.
+The way back, task wakes thread, is one and the same in every contest: a bare lock in one, a ThreadParker in the other.
+Both sides sleep in each trip. Of a sample's trips the mean counts, but for the slowest tenth.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import sys
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import aiologic
-from _measure import LIBUV, Rounds, pin_to_one_core, show
+from _report import Row
+from _runner import Benchmark, main, mean_step
+from threads import Pair, lock, thread_parker
 
 import aiopark
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
-    from typing import Any
+    from collections.abc import Awaitable, Callable
 
-REFERENCE = "call_soon_threadsafe + Future"
+FUTURE = "call_soon_threadsafe + Future"
 AIOLOGIC = "aiologic.Event"
 TO_THREAD = "to_thread(threading.Event().wait)"
 AIOPARK = "aiopark.Parker"
 
-# Claimed for the systems whose loops watch an eventfd or a socket of ours; on Windows they are woken their own way.
-BOUNDS = [
-    ("asyncio", AIOPARK, REFERENCE, 0.70),
-    ("asyncio", AIOPARK, AIOLOGIC, 0.55),
-    ("uvloop", AIOPARK, REFERENCE, 0.90),
-]
 
-
-class Contestant(Protocol):
+class Waiter(Protocol):
     """`prepare` and `wait` run in the task, `wake` in the thread."""
 
     def prepare(self) -> None: ...
@@ -44,7 +37,7 @@ class Contestant(Protocol):
     def wake(self) -> object: ...
 
 
-class CallSoonThreadsafe:
+class Future:
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
 
@@ -90,64 +83,76 @@ class Parker:
         pass
 
 
-CONTESTANTS: dict[str, Callable[[], Contestant]] = {
-    REFERENCE: CallSoonThreadsafe,
-    AIOLOGIC: AiologicEvent,
-    TO_THREAD: ToThread,
-    AIOPARK: Parker,
-}
-
-
-async def trips(contestant: Contestant, count: int) -> float:
-    """Give the seconds of one round trip."""
-    go = threading.Lock()
-    go.acquire()
+async def trips(make: Callable[[], Waiter], back: Callable[[], Pair], count: int) -> float:
+    waiter, (wait_there, wake_there) = make(), back()
 
     def partner() -> None:
         for _ in range(count):
-            go.acquire()
-            contestant.wake()
+            wait_there()
+            waiter.wake()
 
     thread = threading.Thread(target=partner)
     thread.start()
     await asyncio.sleep(0.002)
-    start = time.perf_counter()
+    now = time.perf_counter
+    ends = [now()]
     for _ in range(count):
-        contestant.prepare()
-        go.release()
-        await contestant.wait()
-    elapsed = time.perf_counter() - start
+        waiter.prepare()
+        wake_there()
+        await waiter.wait()
+        ends.append(now())
     thread.join()
-    return elapsed / count
+    return mean_step(ends)
 
 
-async def contest(rounds: int, count: int) -> Rounds:
-    results: Rounds = {name: [] for name in CONTESTANTS}
-    for _ in range(rounds):
-        for name, make in CONTESTANTS.items():
-            results[name].append(await trips(make(), count))
-    return results
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--trips", type=int, default=2000)
-    arguments = parser.parse_args()
-    pinned = pin_to_one_core()
-    runners: dict[str, Callable[[Coroutine[Any, Any, Rounds]], Rounds]] = {
-        "asyncio": asyncio.run,
-        LIBUV.__name__: LIBUV.run,
-    }
-    results = {name: run(contest(arguments.rounds, arguments.trips)) for name, run in runners.items()}
-    kept = show(
-        f"thread to task to thread, Python {sys.version.split()[0]}, {pinned}",
-        results,
-        REFERENCE,
-        [] if sys.platform == "win32" else BOUNDS,
-    )
-    return 0 if kept else 1
-
+BENCHMARKS = [
+    Benchmark(
+        title="round_trip: a thread wakes a task, which wakes it by a threading.Lock",
+        contestants={
+            FUTURE: partial(trips, Future, lock),
+            AIOLOGIC: partial(trips, AiologicEvent, lock),
+            TO_THREAD: partial(trips, ToThread, lock),
+            AIOPARK: partial(trips, Parker, lock),
+        },
+        rows=[
+            Row(
+                contestant=AIOPARK,
+                against=FUTURE,
+                goal={"asyncio": 0.70, "uvloop": 0.96},
+                bound={"asyncio": 0.90, "uvloop": 1.25},
+            ),
+            Row(contestant=AIOPARK, against=AIOLOGIC, bound={"asyncio": 0.75, "uvloop": 0.95}),
+            Row(contestant=AIOLOGIC, against=FUTURE),
+            Row(contestant=TO_THREAD, against=FUTURE),
+        ],
+        count=500,
+        rounds=40,
+    ),
+    Benchmark(
+        title="round_trip: a thread wakes a task, which wakes it by an aiopark.ThreadParker",
+        contestants={
+            FUTURE: partial(trips, Future, thread_parker),
+            AIOLOGIC: partial(trips, AiologicEvent, thread_parker),
+            AIOPARK: partial(trips, Parker, thread_parker),
+        },
+        rows=[
+            Row(
+                contestant=AIOPARK,
+                against=FUTURE,
+                goal={"asyncio": 0.78, "uvloop": 1.00},
+                bound={"asyncio": 0.95, "uvloop": 1.25},
+            ),
+            Row(
+                contestant=AIOPARK,
+                against=AIOLOGIC,
+                goal={"asyncio": 0.68, "uvloop": 0.82},
+                bound={"asyncio": 0.80, "uvloop": 0.95},
+            ),
+        ],
+        count=500,
+        rounds=40,
+    ),
+]
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*BENCHMARKS))

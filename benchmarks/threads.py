@@ -1,30 +1,27 @@
-"""Two threads wake each other: seconds a round trip, ThreadParker against threading.Event.
+"""Two threads wake each other: seconds a round trip.
 
-    python benchmarks/threads.py [--rounds 15] [--trips 3000]
-
-Exit status 1 if a bound fails.
+Neither side ever finds its permit in store: each wakes the other only after it was woken itself, and then sleeps.
+Of a sample's trips the mean counts, but for the slowest tenth.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from functools import partial
 
-from _measure import Rounds, pin_to_one_core, show
+from _report import Row
+from _runner import NO_LOOP, Benchmark, main, mean_step
 
 import aiopark
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-REFERENCE = "threading.Event"
+EVENT = "threading.Event"
 AIOPARK = "aiopark.ThreadParker"
-LOCK = "threading.Lock, as a lower bound"
+LOCK = "threading.Lock, the least there is"
 
-Pair = tuple["Callable[[], object]", "Callable[[], object]"]  # wait, wake
+Pair = tuple[Callable[[], object], Callable[[], object]]  # wait, wake
 
 
 def event() -> Pair:
@@ -59,33 +56,33 @@ def trips(make: Callable[[], Pair], count: int) -> float:
     thread = threading.Thread(target=partner)
     thread.start()
     time.sleep(0.002)
-    start = time.perf_counter()
+    now = time.perf_counter
+    ends = [now()]
     for _ in range(count):
         wake_there()
         wait_here()
-    elapsed = time.perf_counter() - start
+        ends.append(now())
     thread.join()
-    return elapsed / count
+    return mean_step(ends)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--trips", type=int, default=3000)
-    arguments = parser.parse_args()
-    pinned = pin_to_one_core()
-    rounds: Rounds = {REFERENCE: [], AIOPARK: [], LOCK: []}
-    for _ in range(arguments.rounds):
-        for name, make in ((REFERENCE, event), (AIOPARK, thread_parker), (LOCK, lock)):
-            rounds[name].append(trips(make, arguments.trips))
-    kept = show(
-        f"thread to thread and back, Python {sys.version.split()[0]}, {pinned}",
-        {"threads": rounds},
-        REFERENCE,
-        [("threads", AIOPARK, REFERENCE, 0.90)],
+BENCHMARKS = [
+    Benchmark(
+        title="threads: a thread wakes a thread, which wakes it",
+        contestants={
+            EVENT: partial(trips, event),
+            AIOPARK: partial(trips, thread_parker),
+            LOCK: partial(trips, lock),
+        },
+        rows=[
+            Row(contestant=AIOPARK, against=EVENT, goal={NO_LOOP: 0.65}, bound={NO_LOOP: 1.35}),
+            Row(contestant=LOCK, against=EVENT),
+        ],
+        count=1000,
+        rounds=40,
+        loops=[NO_LOOP],
     )
-    return 0 if kept else 1
-
+]
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*BENCHMARKS))

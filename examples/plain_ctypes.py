@@ -28,8 +28,8 @@ import aiopark
 
 # SYS_futex in <sys/syscall.h>, on 64-bit machines.
 SYS_FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98, "ppc64le": 221, "s390x": 238}[platform.machine()]
+# Without FUTEX_PRIVATE_FLAG, which would not reach aiopark's sleepers: private and shared ones do not meet.
 FUTEX_WAKE_OP = 5
-FUTEX_PRIVATE_FLAG = 128  # only this process maps the word; leave it out where it is shared=True
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
@@ -55,9 +55,8 @@ def driver(sensor: Sensor, readings: int) -> None:
         sensor.count = number
         # The operation, "ready = 0", is the last argument, in four fields of bits: FUTEX_OP_SET is 0, and so is the
         # number to set. The comparison decides about a second wake, of 0 sleepers. It is atomic, and a full barrier.
-        operation = FUTEX_WAKE_OP | FUTEX_PRIVATE_FLAG
         wake_one, wake_none = 1, 0
-        if libc.syscall(SYS_FUTEX, ready, operation, wake_one, wake_none, ready, 0) < 0:
+        if libc.syscall(SYS_FUTEX, ready, FUTEX_WAKE_OP, wake_one, wake_none, ready, 0) < 0:
             raise OSError(ctypes.get_errno(), "futex(FUTEX_WAKE_OP)")
 
 

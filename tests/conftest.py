@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import pytest
 from support import PLAIN_WORLDS, REAL_BACKENDS, WATCHERS, WORLDS, World, block_until_nothing_is_watched, each
 
-from aiopark import _parker, _word
+from aiopark import _parker, _waiting
+from aiopark._cell import _cell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +43,7 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """Let every new word use each backend that works here."""
     backend = REAL_BACKENDS[request.param].create()
     assert backend is not None
-    monkeypatch.setattr(_word, "default_backend", lambda: backend)
+    monkeypatch.setattr(_cell, "default_backend", lambda: backend)
     return backend
 
 
@@ -50,7 +51,8 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 def watcher(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Let every new Parker on a word use each watcher that works here, and name it."""
     name: str = request.param
-    monkeypatch.setattr(_parker, "watch", WATCHERS[name])
+    for module in (_parker, _waiting):
+        monkeypatch.setattr(module, "watch", WATCHERS[name])
     return name
 
 

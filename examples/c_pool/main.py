@@ -3,7 +3,7 @@
     python examples/c_pool/main.py
 
 Needs a C compiler with POSIX threads, `cc`. See pool.c beside this file for the other half: all that it says to
-Python is `aiopark_unpark(word, 0)`.
+Python is `aiopark_unpark(word)`.
 """
 
 from __future__ import annotations

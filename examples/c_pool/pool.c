@@ -48,7 +48,7 @@ static void *work(void *argument) {
         job->next = pool->finished;
         pool->finished = job;
         pthread_mutex_unlock(&pool->lock);
-        aiopark_unpark(pool->word, 0); /* after the lock: whoever wakes does not run into it */
+        aiopark_unpark(pool->word); /* after the lock: whoever wakes does not run into it */
         pthread_mutex_lock(&pool->lock);
     }
     pthread_mutex_unlock(&pool->lock);

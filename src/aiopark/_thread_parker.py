@@ -1,32 +1,54 @@
-"""ThreadParker: parks the calling thread on a word.
+"""ThreadParker: parks the calling thread, on a lock of Python, or on a word with the kernel's own wait.
 
-Who writes what: the word's cell, see `_word`; the owner slot of the word, see `_owner`. There is no other shared
-state, and no lock: whatever interrupts a park (a signal handler, a finalizer) may unpark it.
+On a word it is the port of parking_lot_core's ThreadParker: the permit is the word's, the wait is the kernel's. Without
+one nobody but Python can unpark it, so a lock of Python will do, which takes half the time: the sleeper holds it, and
+acquires it once more; a release is a hint, and a second release of it none too many.
+
+Who writes what: the permit cell, see `_permit`; the word, see `_cell`; its lease, see `_cell/_lease`.
 """
+
+from __future__ import annotations
 
 import math
 import time
-from typing import Final
 
+from aiopark._base_parker import BaseParker
+from aiopark._cell import PERMIT as WORD_PERMIT
+from aiopark._cell import Cell, Lease
 from aiopark._deadline import Seconds, after, seconds
-from aiopark._unpark_handle import UnparkHandle
-from aiopark._word import PERMIT, Word
+from aiopark._permit import CLOSED, OWNER, PERMIT, PermitCell
+from aiopark._thread_waiter import ThreadWaiter
+from aiopark._word import Word, cell_of
 
 
-class ThreadParker:
+class ThreadParker(BaseParker):
     """Parks the calling thread until it is unparked: a port of parking_lot_core's ThreadParker.
 
-    At most one permit is stored. `unpark` deposits it, a park that returns takes it: an unpark that comes first
-    is never lost. One thread parks at a time; anyone unparks.
+    At most one permit is stored. `unpark` deposits it, a park that returns takes it: an unpark that comes first is never
+    lost. One thread parks at a time; anyone unparks. Also a context manager, which closes it.
+
+    | methods | may be called from | block |
+    | --- | --- | --- |
+    | `park`, `park_until`, `park_timeout` | the thread that parks | until unparked, with the GIL released; Ctrl-C ends it |
+    | `prepare_park` | the same | never |
+    | `unpark`, `unpark_lock`, `timed_out` | any thread, a signal handler, a finalizer | never |
+    | `close` | any thread, a signal handler, a finalizer | on a word, until the parked thread has noticed |
+
+    A park blocks an event loop that runs on the same thread, too: a coroutine awaits `Parker.park()` instead.
 
     Args:
-        word: the cell to park on; a private one of its own if None.
+        word: the word to park on, with the kernel's own wait: whoever sees the word, native code and other processes
+            included, unparks the thread. None: only this process does, and that is faster.
+        name: shown by `repr` and in messages.
 
     Attributes:
-        word: the cell.
+        word: the word, or None.
 
     Raises:
-        TypeError: word is no Word.
+        TypeError: word is no Word, or name no string.
+        ClosedError: (all methods) the word was closed; (parks) the ThreadParker was closed, and holds no permit.
+        RuntimeError: (parks) another thread is parked here, or somebody else parks on the word.
+        OSError: (on a word) the system call that waits or wakes failed in a way that no rule allows for.
 
     Example:
         >>> import threading, aiopark
@@ -38,44 +60,15 @@ class ThreadParker:
     as in crossbeam's `Parker` and Java's `LockSupport`.
     """
 
-    __slots__ = ("__weakref__", "word")
+    __slots__ = ()
+    _kind = "ThreadParker"
 
-    def __init__(self, word: Word | None = None) -> None:
-        if word is not None and not isinstance(word, Word):
-            raise TypeError(f"a ThreadParker parks on a Word, not on {type(word).__name__}")
-        self.word: Final[Word] = Word() if word is None else word
-
-    def __repr__(self) -> str:
-        return f"<aiopark.ThreadParker on {self.word!r}>"
-
-    def prepare_park(self) -> None:
-        """Drop a stale permit: what was unparked before no longer counts.
-
-        For the thread that will park. Does not block.
-
-        Raises:
-            ClosedError: the word was closed.
-
-        Example:
-            >>> import aiopark
-            >>> parker = aiopark.ThreadParker()
-            >>> parker.unpark()
-            >>> parker.prepare_park()
-            >>> parker.park_timeout(0)
-            False
-        """
-        self.word._prepare()
+    def __init__(self, word: Word | None = None, *, name: str | None = None) -> None:
+        super().__init__(word, name)
+        self._permit_word = word
 
     def park(self) -> None:
         """Block the thread until there is a permit, and take it.
-
-        Blocks, with the GIL released; Ctrl-C ends it on the main thread. It blocks an event loop that runs on
-        this thread too: a coroutine awaits `Parker.park()` instead.
-
-        Raises:
-            RuntimeError: another thread is parked on the word.
-            ClosedError: the word was closed.
-            OSError: the system call that waits failed in a way that no rule allows for.
 
         Example:
             >>> import aiopark
@@ -83,16 +76,16 @@ class ThreadParker:
             >>> parker.unpark()
             >>> parker.park()
         """
-        self.word._park(None)
+        self._park(math.inf)
 
     def park_until(self, deadline: Seconds) -> bool:
         """Block the thread until there is a permit, or until the clock reaches the deadline.
 
-        Never early. When permit and deadline come together, the permit wins. Blocks as `park` does.
+        Never early. When permit and deadline come together, the permit wins.
 
         Args:
-            deadline: seconds on `time.monotonic()`. One in the past takes a stored permit or returns at once;
-                math.inf waits forever.
+            deadline: seconds on `time.monotonic()`. One in the past takes a stored permit or returns at once; math.inf
+                waits forever.
 
         Returns:
             True: unparked, the permit is taken. False: the deadline passed.
@@ -100,16 +93,13 @@ class ThreadParker:
         Raises:
             TypeError: deadline is no number.
             ValueError: deadline is NaN.
-            RuntimeError: another thread is parked on the word.
-            ClosedError: the word was closed.
-            OSError: the system call that waits failed in a way that no rule allows for.
 
         Example:
             >>> import time, aiopark
             >>> aiopark.ThreadParker().park_until(time.monotonic() + 0.01)
             False
         """
-        return self.word._park(_finite(seconds(deadline, "deadline")))
+        return self._park(seconds(deadline, "deadline"))
 
     def park_timeout(self, timeout: Seconds) -> bool:
         """Block the thread until there is a permit, or for this long. Otherwise as `park_until`.
@@ -123,78 +113,75 @@ class ThreadParker:
         Raises:
             TypeError: timeout is no number.
             ValueError: timeout is NaN.
-            RuntimeError: another thread is parked on the word.
-            ClosedError: the word was closed.
-            OSError: the system call that waits failed in a way that no rule allows for.
 
         Example:
             >>> import aiopark
             >>> aiopark.ThreadParker().park_timeout(0.01)
             False
         """
-        return self.word._park(_finite(after(time.monotonic(), seconds(timeout, "timeout"))))
+        return self._park(after(time.monotonic(), seconds(timeout, "timeout")))
 
-    def timed_out(self) -> bool:
-        """After `park_until` gave False: is there still no permit?
+    def close(self) -> None:
+        """End the pending park, and every later one, with ClosedError. Idempotent. The word stays open.
 
-        Ask it under your lock, the one under which others call `unpark_lock()`.
-
-        May be called from any thread. Does not block.
-
-        Returns:
-            True: no permit came. False: one came after the deadline and is stored.
-
-        Raises:
-            ClosedError: the word was closed.
+        A permit in store is still handed out first.
 
         Example:
             >>> import aiopark
-            >>> parker = aiopark.ThreadParker()
-            >>> parker.park_timeout(0), parker.timed_out()
-            (False, True)
-            >>> parker.unpark()
-            >>> parker.timed_out()
-            False
+            >>> with aiopark.ThreadParker(name="printer") as parker:
+            ...     pass
+            >>> parker
+            <aiopark.ThreadParker 'printer' closed>
         """
-        return self.word.load() != PERMIT
+        super().close()
+        waiter = self._cell.get(OWNER)
+        if self.word is not None and waiter is not None:
+            cell_of(self.word).wake_until_gone(waiter)
 
-    def unpark_lock(self) -> UnparkHandle:
-        """Deposit the permit now, wake later: for a caller that holds a lock.
-
-        May be called from any thread, a signal handler or a finalizer. Does not block.
-
-        Returns:
-            The handle whose `unpark()` wakes.
-
-        Raises:
-            ClosedError: the word was closed.
-
-        Example:
-            >>> import aiopark
-            >>> parker = aiopark.ThreadParker()
-            >>> handle = parker.unpark_lock()  # under your lock
-            >>> handle.unpark()                # after it
-            >>> parker.park()
-        """
-        return self.word.unpark_lock()
-
-    def unpark(self) -> None:
-        """Deposit the permit and wake the parked thread.
-
-        May be called from any thread, a signal handler or a finalizer. Does not block.
-
-        Raises:
-            ClosedError: the word was closed.
-            OSError: the system call that wakes failed in a way that no rule allows for.
-
-        Example:
-            >>> import aiopark
-            >>> parker = aiopark.ThreadParker()
-            >>> parker.unpark()
-            >>> parker.park()
-        """
-        self.word.unpark()
+    def _park(self, deadline: float) -> bool:
+        cell = self._cell
+        waiter = ThreadWaiter()
+        # No loop in here, and statements that leave the slot: see Cell.sleep_until, and _permit.
+        try:
+            if cell.setdefault(OWNER, waiter) is not waiter:
+                cell.claim(waiter)
+            if self.word is not None:
+                return _park_on_word(cell_of(self.word), cell, waiter, deadline)
+            return _sleep_until_permit(cell, waiter, deadline)
+        finally:
+            try:
+                if cell[OWNER] is waiter:
+                    del cell[OWNER]
+            except KeyError:
+                pass  # another has the slot, or this is the child of a fork inside of the park
 
 
-def _finite(deadline: float) -> float | None:
-    return None if deadline == math.inf else deadline
+def _sleep_until_permit(cell: PermitCell, waiter: ThreadWaiter, deadline: float) -> bool:
+    while True:
+        if PERMIT in cell:
+            try:
+                del cell[PERMIT]
+            except KeyError:
+                pass  # a prepare_park in another thread dropped it
+            else:
+                return True
+        if CLOSED in cell:
+            raise cell.closed_error()
+        if deadline != math.inf and time.monotonic() >= deadline:
+            return False
+        waiter.sleep(deadline)
+
+
+def _park_on_word(word: Cell, cell: PermitCell, waiter: ThreadWaiter, deadline: float) -> bool:
+    # Abandoned, if an interruption kept it from being ended, once the thread has left the slot.
+    lease = Lease(word, cell.describe, lambda: cell.get(OWNER) is not waiter or waiter.never_wakes())
+    try:
+        lease.take()
+        return word.sleep_until(
+            lambda value: value == WORD_PERMIT and word.take(),
+            lambda: CLOSED in cell,
+            waiter,
+            None if deadline == math.inf else deadline,
+        )
+    finally:
+        lease.end()

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 
+from aiopark._not_copied import NotCopied
 
-class UnparkHandle:
+
+class UnparkHandle(NotCopied):
     """What `unpark_lock()` returns: the permit is deposited, the wake is still to come.
 
     Mark under your lock with `unpark_lock()`, release the lock, then call `unpark()`: the woken thread or task
@@ -24,6 +26,7 @@ class UnparkHandle:
     """
 
     __slots__ = ("_wake",)
+    _instead = "call its unpark() in this process"
 
     def __init__(self, wake: Callable[[], object]) -> None:
         self._wake: Callable[[], object] | None = wake

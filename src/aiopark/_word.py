@@ -1,57 +1,46 @@
-"""Word: one aligned 32-bit cell, 1 = parked (no permit), 0 = unparked (permit).
-
-Memory ordering. This module is the only place that loads or stores the cell (the portable backend's comparison
-aside). A ctypes access is one plain aligned move: load-acquire and store-release on x86, relaxed elsewhere.
-
-Who writes the cell, under what:
-  anyone    stores 0 (`store`, `unpark_lock`): a release, so what was written before is seen by whoever takes it;
-  the owner stores 1 (`_take`, `_prepare`): no lock, there is one owner (`_owner`).
-
-Which race each fence closes:
-  unparker  "data = x; word = 0". The data must be visible with the 0: a fence before the store where a plain
-            store is no release.
-  owner     "word = 1; look at data". Without a full fence the store of 1 may still sit in the store buffer while
-            the data is read (x86 too). An unpark in between would then be overwritten unseen: lost. With it,
-            either the owner's reads see the data, or the unparker's 0 comes later and stays.
-The kernel compares and sleeps atomically. That a store followed by its wake is not missed by a wait which compares
-at the same time is each kernel's own promise (on Linux by full barriers in kernel/futex/futex.h).
-"""
+"""Word: the face of a cell, for everybody who parks on it, unparks it, or waits for it to change."""
 
 from __future__ import annotations
 
 import ctypes
+import math
+import operator
 import time
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Self
 
-from aiopark._attach import cell_at, cell_of
-from aiopark._errors import ClosedError, UnsupportedError
-from aiopark._fence import PLAIN_IS_ORDERED, full_fence
-from aiopark._os import default_backend
-from aiopark._owner import OWNER, claim
-from aiopark._unpark_handle import UnparkHandle
-from aiopark._word_slot import Closer, ParkedThread, slot_at
+from aiopark._cell import PARKED, PERMIT, Cell, memory_at, memory_of, place_at
+from aiopark._deadline import Seconds, seconds
+from aiopark._not_copied import NotCopied
+from aiopark._waiting import wait_while
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from types import TracebackType
 
-    from aiopark._attach import Buffer
-
-PARKED: Final = 1
-PERMIT: Final = 0
+    from aiopark._cell._attach import Buffer
+    from aiopark._unpark_handle import UnparkHandle
 
 
-class Word:
+class Word(NotCopied):
     """One aligned 32-bit cell that a thread or a task parks on and anyone unparks: 1 = parked, 0 = unparked.
 
     `Word()` lives in memory of its own, private to this process, and starts parked. `from_buffer` and `from_address`
     attach to memory that other processes or native code see too. `ThreadParker(word)` and `Parker(word)` park on it.
+    `wait_while` waits for any value to change, for protocols of one's own. Also a context manager, which closes it.
+
+    | methods | may be called from | block |
+    | --- | --- | --- |
+    | `load`, `store`, `unpark`, `unpark_lock`, `wake` | any thread, a signal handler, a finalizer | never |
+    | `wait_while` | a task of asyncio or trio, in any number | never; the task sleeps |
+    | `blocking_wait_while` | threads, in any number | until the value changes, with the GIL released; Ctrl-C ends it |
+    | `close` | any thread | until the threads in `blocking_wait_while` have noticed |
 
     Attributes:
         address: where the cell is; a multiple of 4. What native code is given.
         shared: whether other processes may wait and wake on it. False for private memory.
 
     Raises:
+        ClosedError: (all methods but `close`) the word was closed.
+        OSError: (what waits or wakes) the system call failed in a way that no rule allows for.
         ValueError: AIOPARK_BACKEND names no backend.
         UnsupportedError: AIOPARK_BACKEND forces a backend that does not work here.
 
@@ -72,94 +61,75 @@ class Word:
     address: int
     shared: bool
 
-    __slots__ = (
-        "__weakref__",
-        "_backend",
-        "_cell",
-        "_keeps_memory",
-        "_owns_memory",
-        "_sleep",
-        "_slot",
-        "_wake",
-        "address",
-        "shared",
-    )
+    __slots__ = ("__weakref__", "_cell", "_owns_memory", "address", "shared")
+    _instead = "send its `address` to native code, or the name of shared memory to another process, and attach there"
 
     def __init__(self) -> None:
-        cell = ctypes.c_uint32(PARKED)
-        address = ctypes.addressof(cell)
-        self._attach(cell, address, shared=False, slot=slot_at(address))
-        self._owns_memory = self._keeps_memory = True
+        memory = ctypes.c_uint32(PARKED)
+        self._attach(memory, ctypes.addressof(memory), shared=False)
+        self._owns_memory = True
 
-    def _attach(self, cell: ctypes.c_uint32, address: int, *, shared: bool, slot: dict[str, Any]) -> None:
-        backend = default_backend()
-        if shared and not backend.supports_shared:
-            raise UnsupportedError(
-                f"{backend.name} waits and wakes within one process; pass shared=False for a word that only this "
-                "process uses, and let other processes wake it by a pipe or socket that one of its threads reads"
-            )
-        self._backend = backend
-        self._cell: ctypes.c_uint32 | None = cell
+    def _attach(self, memory: ctypes.c_uint32, address: int, *, shared: bool, keeps_memory: bool = True) -> None:
+        if not isinstance(shared, bool):
+            raise TypeError(f"shared must be True or False, not {shared!r}")
+        self._cell = Cell(memory, place_at(address, shared=shared), keeps_memory=keeps_memory)
         self.address = address
         self.shared = shared
-        # Every return of _sleep means "look again".
-        self._sleep = partial(backend.wait, address, PARKED, shared=shared)
-        self._wake = partial(backend.wake_one, address, shared=shared)
-        self._slot = slot  # the owner that parks, see _owner
         self._owns_memory = False  # it ends with this word
-        self._keeps_memory = True  # it lasts as long as the cell does
 
     @classmethod
     def from_buffer(cls, buffer: Buffer, offset: int = 0, *, shared: bool = True) -> Word:
         """Attach to 4 bytes of somebody's memory, without changing them.
 
         Zero-filled memory reads "permit": an owner that wants a fresh start calls `prepare_park()`. The memory is
-        held until `close()`. Does not block.
+        held until `close()`.
 
         Args:
             buffer: writable memory: SharedMemory.buf, an mmap, ctypes, numpy or array objects, a bytearray.
             offset: bytes from its start to the word; the word's address must be a multiple of 4.
-            shared: whether other processes map the same memory and unpark, or park, there.
+            shared: whether other processes map the same memory and unpark, or park, there. All words at one address
+                say the same.
 
         Returns:
             The word.
 
         Raises:
-            TypeError: buffer gives no memory, or it is read-only; offset is no integer.
-            ValueError: the word does not fit in at offset, or is misaligned there.
+            TypeError: buffer gives no memory, or it is read-only; offset is no integer; shared is no bool.
+            ValueError: the word does not fit in at offset, or is misaligned there; or another word there says otherwise
+                about shared.
             UnsupportedError: shared, and the backend reaches no other process.
 
         Example:
             >>> import mmap, aiopark
             >>> memory = mmap.mmap(-1, 4096)
-            >>> word = aiopark.Word.from_buffer(memory, 64, shared=False)
-            >>> aiopark.ThreadParker(word).park_timeout(0)  # zero-filled: a permit
+            >>> with aiopark.Word.from_buffer(memory, 64, shared=False) as word:
+            ...     aiopark.ThreadParker(word).park_timeout(0)  # zero-filled: a permit
             True
-            >>> word.close()
             >>> memory.close()
         """
         word = cls.__new__(cls)
-        cell, address = cell_of(buffer, offset)
-        word._attach(cell, address, shared=shared, slot=slot_at(address))
+        word._attach(*memory_of(buffer, offset), shared=shared)  # noqa: SLF001  # a constructor
         return word
 
     @classmethod
     def from_address(cls, address: int, *, shared: bool = False, owner: object = None) -> Word:
         """Attach to 4 bytes that native code owns, without changing them.
 
-        The caller promises that the memory outlives the word. Does not block.
+        The caller promises that the memory outlives the word.
 
         Args:
             address: a multiple of 4, not 0.
-            shared: whether other processes map the same memory and unpark, or park, there.
+            shared: whether other processes map the same memory and unpark, or park, there. All words at one address
+                say the same.
             owner: whatever keeps the memory alive; held until `close()`.
 
         Returns:
             The word.
 
         Raises:
-            TypeError: address is no integer.
-            ValueError: address is 0 or misaligned.
+            TypeError: address is no integer; shared is no bool.
+            ValueError: address is 0, misaligned, or more than a pointer holds; or another word there says otherwise about
+                shared.
             UnsupportedError: shared, and the backend reaches no other process.
 
         Example:
@@ -172,52 +142,35 @@ class Word:
         """
         word = cls.__new__(cls)
         if isinstance(owner, Word):
-            owner = (owner, owner._cell)  # its memory, which it lets go of when it is closed
-        word._attach(cell_at(address, owner), address, shared=shared, slot=slot_at(address))
-        word._keeps_memory = owner is not None
+            owner = (owner, owner._cell.memory)  # noqa: SLF001  # its memory, which it lets go of when it is closed
+        memory = memory_at(address, owner)
+        word._attach(memory, operator.index(address), shared=shared, keeps_memory=owner is not None)  # noqa: SLF001
         return word
 
     def __repr__(self) -> str:
-        cell = self._cell
-        state = "closed" if cell is None else {PARKED: "parked", PERMIT: "unparked"}.get(cell.value, cell.value)
+        memory = self._cell.memory
+        state = "closed" if memory is None else {PARKED: "parked", PERMIT: "unparked"}.get(memory.value, memory.value)
         return f"<aiopark.Word {state} at {self.address:#x}>"
 
     def load(self) -> int:
-        """Read the cell, with acquire ordering.
-
-        May be called from any thread, a signal handler or a finalizer. Does not block.
-
-        Returns:
-            1 for parked, 0 for a permit; whatever else somebody stored.
-
-        Raises:
-            ClosedError: the word was closed.
+        """Return the value, read with acquire ordering: 1 for parked, 0 for a permit; whatever else somebody stored.
 
         Example:
             >>> import aiopark
             >>> aiopark.Word().load()
             1
         """
-        cell = self._cell
-        if cell is None:
-            raise _closed()
-        value = cell.value  # Pairs with: the release in store.
-        if not PLAIN_IS_ORDERED:
-            full_fence()
-        return value
+        return self._cell.load()
 
     def store(self, value: int) -> None:
-        """Write the cell, with release ordering, and wake nobody.
-
-        May be called from any thread, a signal handler or a finalizer. Does not block. Use `unpark` to wake.
+        """Write the value, with release ordering, and wake nobody: `unpark` or `wake` does.
 
         Args:
-            value: 1 for parked, 0 for a permit.
+            value: 1 for parked, 0 for a permit; any 32 bits in a protocol of your own.
 
         Raises:
             ValueError: value does not fit into 32 bits.
             TypeError: value is no integer.
-            ClosedError: the word was closed.
 
         Example:
             >>> import aiopark
@@ -226,22 +179,13 @@ class Word:
             >>> word.load()
             0
         """
-        if not isinstance(value, int):
-            raise TypeError(f"a word holds an integer (1 = parked, 0 = unparked), not {type(value).__name__}")
-        if not 0 <= value < 2**32:
-            raise ValueError(f"a word holds 32 bits (1 = parked, 0 = unparked): {value} does not fit")
-        self._store(value)
+        self._cell.store(_value(value))
 
     def unpark_lock(self) -> UnparkHandle:
-        """Deposit the permit now (store 0, with release ordering), wake later.
-
-        May be called from any thread, a signal handler or a finalizer, also under a lock of yours. Does not block.
+        """Deposit the permit now (store 0, with release ordering), wake later: for a caller that holds a lock.
 
         Returns:
             The handle whose `unpark()` wakes.
-
-        Raises:
-            ClosedError: the word was closed.
 
         Example:
             >>> import aiopark
@@ -251,16 +195,10 @@ class Word:
             0
             >>> handle.unpark()
         """
-        return UnparkHandle(partial(_wake_and_keep, self._wake, self._store(PERMIT)))
+        return self._cell.unpark_lock()
 
     def unpark(self) -> None:
         """Deposit the permit and wake whoever is parked on the word: a thread or a task; if shared, of any process.
-
-        May be called from any thread, a signal handler or a finalizer. Does not block.
-
-        Raises:
-            ClosedError: the word was closed.
-            OSError: the system call that wakes failed in a way that no rule allows for.
 
         Example:
             >>> import threading, aiopark
@@ -268,21 +206,98 @@ class Word:
             >>> threading.Timer(0.01, word.unpark).start()
             >>> aiopark.ThreadParker(word).park()
         """
-        cell = self._store(PERMIT)  # noqa: F841  # keeps the memory until the wake is done, whoever closes meanwhile
-        try:
-            self._wake()
-        except BaseException:
-            self._wake()  # a signal handler that raises (Ctrl-C) came in between
-            raise
+        self._cell.unpark()
 
-    def close(self) -> None:
-        """Let go of the memory; the word cannot be used any more. Idempotent.
+    async def wait_while(self, value: int, *, deadline: Seconds = math.inf) -> bool:
+        """Sleep while the word holds a value.
 
-        May be called from any thread. Does not block; but it waits the moment in which the watch thread of a collected
-        Parker ends, or another thread closes a word at this address.
+        Any number of tasks and threads may wait; nothing is taken and nothing written. Whoever changes the value calls
+        `wake()` after that. Returning does not promise that the value is still another one.
+
+        Args:
+            value: 32 bits.
+            deadline: seconds on the clock of the running loop; math.inf waits forever.
+
+        Returns:
+            True: the word held something else. False: the deadline passed.
 
         Raises:
-            RuntimeError: a thread is parked on the word (unpark it first), or a Parker has it (close it first).
+            TypeError: value is no integer, or deadline no number.
+            ValueError: value does not fit into 32 bits, or deadline is NaN.
+            RuntimeError: no event loop runs here.
+            ClosedError: the word was closed, before or meanwhile.
+
+        Example:
+            >>> import asyncio, threading, aiopark
+            >>> async def main():
+            ...     with aiopark.Word() as word:
+            ...         def count():
+            ...             word.store(2)
+            ...             word.wake()
+            ...         threading.Timer(0.01, count).start()
+            ...         await word.wait_while(1)
+            ...         return word.load()
+            >>> asyncio.run(main())
+            2
+
+        Source: futex(2), FUTEX_WAIT.
+        """
+        return await wait_while(self._cell, _value(value), seconds(deadline, "deadline"))
+
+    def blocking_wait_while(self, value: int, *, deadline: Seconds = math.inf) -> bool:
+        """Block the thread while the word holds a value. Otherwise as `wait_while`.
+
+        Args:
+            value: 32 bits.
+            deadline: seconds on `time.monotonic()`; math.inf waits forever.
+
+        Returns:
+            True: the word held something else. False: the deadline passed.
+
+        Raises:
+            TypeError: value is no integer, or deadline no number.
+            ValueError: value does not fit into 32 bits, or deadline is NaN.
+            ClosedError: the word was closed, before or meanwhile.
+
+        Example:
+            >>> import time, aiopark
+            >>> aiopark.Word().blocking_wait_while(1, deadline=time.monotonic() + 0.01)
+            False
+        """
+        number, at = _value(value), seconds(deadline, "deadline")
+        until = None if at == math.inf else at
+        return self._cell.sleep_until(lambda seen: seen != number, _never, object(), until)
+
+    def wake(self, n: int | None = None) -> None:
+        """Have those who wait in `wait_while` look again, here and in other processes if shared. Writes nothing.
+
+        The tasks of one loop that wait for one value count as one. A thread or task that is parked on the word counts
+        too, so where both are in use, wake all.
+
+        Args:
+            n: how many; None for all.
+
+        Raises:
+            TypeError: n is no integer.
+            ValueError: n is negative.
+
+        Example:
+            >>> import aiopark
+            >>> aiopark.Word().wake()
+        """
+        self._cell.load()  # is it open?
+        if n is None:
+            self._cell.wake_all()
+        elif (number := operator.index(n)) < 0:
+            raise ValueError(f"as many as {n} cannot be woken; None wakes all")
+        else:
+            self._cell.wake(number)
+
+    def close(self) -> None:
+        """Let go of the memory; the word cannot be used any more, and who waits in it ends with ClosedError. Idempotent.
+
+        Raises:
+            RuntimeError: a thread is parked on the word, or a Parker has it: close that first.
 
         Example:
             >>> import aiopark
@@ -293,110 +308,32 @@ class Word:
                 ...
             aiopark.ClosedError: the word was closed: make a new one
         """
-        closer: Closer | None = Closer(self)
-        while closer is not None:
-            try:
-                # Holding the slot keeps parks out until the cell is gone; they find it gone after that.
-                claim(self._slot, closer, "Word")
-                break
-            except RuntimeError:
-                if self._cell is None:
-                    return  # another thread has closed it
-                owner = self._slot.get(OWNER)
-                if isinstance(owner, Closer) and owner.is_this_thread():
-                    closer = None  # this interrupts a close, which holds the slot
-                elif owner is None or owner.ends_soon():
-                    time.sleep(0)  # another thread is closing a word here, or a watch thread is about to end
-                elif self._owns_memory or owner.through(self):
-                    raise RuntimeError(
-                        "somebody still parks on this word: unpark the thread, or close the Parker, before the word"
-                    ) from None
-                else:
-                    closer = None  # that one parks through another word at this address, which holds the memory
-        cell, self._cell = self._cell, None
-        if closer is not None:
-            del self._slot[OWNER]
-        del cell  # last: a finalizer of what it keeps alive may use words too
+        lease = self._cell.current_lease()
+        if lease is not None and (lease.cell is self._cell or self._owns_memory):
+            raise RuntimeError(f"{lease.holder()} still parks on this word: close that, before the word")
+        self._cell.close()
 
-    def _store(self, value: int) -> ctypes.c_uint32:
-        """Store with release ordering, and give the cell, for those who need the memory a little longer."""
-        cell = self._cell
-        if cell is None:
-            raise _closed()
-        if not PLAIN_IS_ORDERED:
-            full_fence()
-        cell.value = value  # Pairs with: the load in _take, and the kernel's comparison.
-        return cell
+    def __enter__(self) -> Self:
+        return self
 
-    def _prepare(self) -> None:
-        """Drop the permit. Owner only; with the owner's fence, since "prepare, look at the data, park" may follow."""
-        self._store(PARKED)
-        full_fence()
-
-    def _park(self, deadline: float | None) -> bool:
-        """Sleep until there is a permit, and take it, or until time.monotonic() reaches the deadline: ThreadParker."""
-        slot, owner = self._slot, ParkedThread(self)
-        claim(slot, owner, "ThreadParker")
-        # CPython runs signal handlers after calls and where loops go round, and one may raise (Ctrl-C): no loop here,
-        # since CPython 3.12 and 3.13 leave a `while` without the `finally` around it while it jumps back; and a
-        # statement, not a call, between taking the permit and returning.
-        try:
-            return self._take(deadline)
-        finally:
-            try:
-                if slot[OWNER] is owner:
-                    del slot[OWNER]
-            except KeyError:
-                pass  # a child that was forked inside of this park goes on in it, and was taken for gone
-
-    def _take_now(self) -> bool:
-        """Take the permit if there is one. Owner only: the Parker, which never waits here."""
-        cell = self._cell
-        return cell is not None and _take_from(cell)
-
-    def _wait(self, seen: int) -> None:
-        """Block while the cell holds what was seen there; every return means "look again". For watches."""
-        self._backend.wait(self.address, seen, shared=self.shared)
-
-    def _wake_all(self) -> None:
-        """Have everybody who waits on the cell look again. For watches."""
-        self._backend.wake_all(self.address, shared=self.shared)
-
-    def _take(self, deadline: float | None) -> bool:
-        """Do what _park says. Owner only."""
-        cell = self._cell  # the local name keeps the memory while the kernel looks at it
-        if cell is None:
-            raise _closed()
-        # The permit first, the clock second: in a tie the unpark wins. What comes between the look and the sleep is
-        # seen by the kernel, which compares the cell again.
-        while not _take_from(cell):
-            if deadline is not None and time.monotonic() >= deadline:
-                return False
-            self._sleep(deadline)
-        return True
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
 
 
-def holds_permit(cell: ctypes.c_uint32) -> bool:
-    """Look, without the ordering of `load`: for those who only pass on a hint."""
-    return cell.value == PERMIT
+def cell_of(word: Word) -> Cell:
+    """Return the cell, for those who park on the word."""
+    return word._cell  # noqa: SLF001  # the one door
 
 
-def _take_from(cell: ctypes.c_uint32) -> bool:
-    """Take the permit if there is one. Whoever calls it returns at once if so: no call of C may come in between."""
-    if cell.value != PERMIT:  # Pairs with: the release that stored 0.
-        return False
-    cell.value = PARKED
-    try:
-        full_fence()  # the owner's fence, see above: nothing is read before the 1 is visible
-    except BaseException:  # a signal handler that raises: the permit is not taken
-        cell.value = PERMIT
-        raise
-    return True
+def _value(value: int) -> int:
+    if not isinstance(value, int):
+        raise TypeError(f"a word holds an integer (1 = parked, 0 = unparked), not {type(value).__name__}")
+    if not 0 <= value < 2**32:
+        raise ValueError(f"a word holds 32 bits (1 = parked, 0 = unparked): {value} does not fit")
+    return value
 
 
-def _closed() -> ClosedError:
-    return ClosedError("the word was closed: make a new one")
-
-
-def _wake_and_keep(wake: Callable[[], object], cell: object) -> None:  # noqa: ARG001  # the cell stays alive with it
-    wake()
+def _never() -> bool:
+    return False

@@ -178,10 +178,7 @@ class ScriptedRing:
         self.queued = deque()
         self.completed = deque()
 
-    def mark(self):
-        return 0
-
-    def prepare(self, address, expected, number, *, shared):
+    def prepare(self, address, expected, number):
         self.queued.append((self.words[address], expected, number))
         return True
 
@@ -203,11 +200,12 @@ class ScriptedRing:
         return bool(self.completed)
 
     def completions(self):
+        taken = []
         step()
         while self.completed:
-            yield self.completed[0]
-            self.completed.popleft()
+            taken.append(self.completed.popleft())
             step()
+        return taken
 
     def close(self):
         pass
@@ -219,7 +217,6 @@ class RingLoop(ScriptedLoop):
     def __init__(self, monkeypatch):
         super().__init__()
         monkeypatch.setattr(_loop_ring, "Ring", lambda *_: ScriptedRing(self))
-        monkeypatch.setattr(_loop_ring, "settle_private_futexes", lambda: None)
         self.ring = LoopRing(-1)
         self.rung = self.unsettled = False
 

@@ -19,6 +19,7 @@ from aiopark.lowlevel import default_backend
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+WINDOWS = sys.platform == "win32"
 HERE = Path(__file__).parent
 INCLUDE = Path(aiopark.__file__).parent / "include"
 
@@ -77,13 +78,15 @@ def partner(request: pytest.FixtureRequest) -> ctypes.CDLL:
         pytest.skip("partner.c is written for Linux and mingw")
     if not default_backend().supports_native_wake:
         pytest.skip("native code cannot wake this backend")
-    if sys.platform == "win32":
+    if WINDOWS:
         path = request.getfixturevalue("cross_compiled") / "partner.dll"
     else:
         build = request.getfixturevalue("build")
         path = build("cc", "-std=gnu11", "-O2", "-shared", "-fPIC", "-pthread", sources=("partner.c",))
     library = ctypes.CDLL(str(path))
+    shared = () if WINDOWS else ("shared_park", "shared_unpark", "shared_unpark_coalesced")
     for name, result, *arguments in (
+        *((name, None, c_void_p) for name in shared),
         ("start", c_void_p, c_int, c_void_p, c_void_p, c_void_p, c_void_p, c_uint, c_uint),
         ("finish", c_long, c_void_p),
         ("new_turn", c_void_p),
@@ -91,6 +94,7 @@ def partner(request: pytest.FixtureRequest) -> ctypes.CDLL:
         ("park", None, c_void_p),
         ("prepare_park", None, c_void_p),
         ("unpark", None, c_void_p),
+        ("unpark_coalesced", None, c_void_p),
         ("unpark_each", None, c_void_p, c_uint),
         ("park_timeout", c_int, c_void_p, c_int64, POINTER(c_int64)),
     ):

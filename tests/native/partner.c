@@ -37,10 +37,10 @@ static void dawdle(unsigned nanoseconds) {
 static void *ping_pong(void *argument) {
     struct job *job = argument;
     for (unsigned i = 0; i < job->rounds; i++) {
-        aiopark_park(job->here, 0);
+        aiopark_park(job->here);
         job->result += *job->ball != 2 * (int64_t)i + 1;
         ++*job->ball;
-        aiopark_unpark(job->there, 0);
+        aiopark_unpark(job->there);
     }
     return NULL;
 }
@@ -51,9 +51,9 @@ static void *unparker(void *argument) {
     for (unsigned i = 0; i < job->rounds; i++) {
         dawdle(random_below(job, 60000));
         pthread_mutex_lock(job->turn); /* who holds it is the owner of `here` */
-        aiopark_unpark(job->there, 0);
+        aiopark_unpark(job->there);
         job->result++;
-        aiopark_park(job->here, 0);
+        aiopark_park(job->here);
         pthread_mutex_unlock(job->turn);
     }
     return NULL;
@@ -64,9 +64,9 @@ static void *parker(void *argument) {
     struct job *job = argument;
     while (job->result < (long)job->rounds) {
         int64_t timeout = (int64_t)random_below(job, 200) * 1000 - 20000, before = clock_now();
-        if (aiopark_park_timeout(job->here, timeout, 0)) {
+        if (aiopark_park_timeout(job->here, timeout)) {
             job->result++;
-            aiopark_unpark(job->there, 0);
+            aiopark_unpark(job->there);
         } else if (timeout > 0 && clock_now() - before < timeout) {
             job->result = -1000000; /* early */
         }
@@ -74,9 +74,20 @@ static void *parker(void *argument) {
     return NULL;
 }
 
+/* Count up in plain memory and unpark, now at once, now after a while, and wait for nobody. The result: how often. */
+static void *streamer(void *argument) {
+    struct job *job = argument;
+    for (unsigned i = 0; i < job->rounds; i++) {
+        if (random_below(job, 8) == 0) dawdle(random_below(job, 60000));
+        __atomic_store_n(job->ball, ++job->result, __ATOMIC_RELAXED); /* the other side reads at any time */
+        aiopark_unpark_coalesced(job->there);
+    }
+    return NULL;
+}
+
 struct job *start(int kind, uint32_t *here, uint32_t *there, int64_t *ball, pthread_mutex_t *turn, unsigned rounds,
                   unsigned seed) {
-    static void *(*const kinds[])(void *) = {ping_pong, unparker, parker};
+    static void *(*const kinds[])(void *) = {ping_pong, unparker, parker, streamer};
     struct job *job = calloc(1, sizeof *job);
     if (job == NULL) abort();
     job->here = here;
@@ -108,7 +119,7 @@ void free_turn(pthread_mutex_t *turn) {
 }
 
 void park(uint32_t *word) {
-    aiopark_park(word, 0);
+    aiopark_park(word);
 }
 
 void prepare_park(uint32_t *word) {
@@ -116,18 +127,36 @@ void prepare_park(uint32_t *word) {
 }
 
 void unpark(uint32_t *word) {
-    aiopark_unpark(word, 0);
+    aiopark_unpark(word);
 }
+
+void unpark_coalesced(uint32_t *word) {
+    aiopark_unpark_coalesced(word);
+}
+
+#ifndef _WIN32
+void shared_park(uint32_t *word) {
+    aiopark_shared_park(word);
+}
+
+void shared_unpark(uint32_t *word) {
+    aiopark_shared_unpark(word);
+}
+
+void shared_unpark_coalesced(uint32_t *word) {
+    aiopark_shared_unpark_coalesced(word);
+}
+#endif
 
 /* Words that lie side by side. */
 void unpark_each(uint32_t *words, unsigned count) {
-    for (unsigned i = 0; i < count; i++) aiopark_unpark(words + i, 0);
+    for (unsigned i = 0; i < count; i++) aiopark_unpark(words + i);
 }
 
 /* Also how long it took, in nanoseconds. */
 int park_timeout(uint32_t *word, int64_t ns, int64_t *took) {
     int64_t before = clock_now();
-    int result = aiopark_park_timeout(word, ns, 0);
+    int result = aiopark_park_timeout(word, ns);
     *took = clock_now() - before;
     return result;
 }

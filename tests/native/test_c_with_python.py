@@ -15,7 +15,7 @@ from support import PATIENCE, block_until, in_thread
 
 import aiopark
 
-PING_PONG, UNPARKER, PARKER = range(3)  # what partner.c's threads do
+PING_PONG, UNPARKER, PARKER, STREAMER = range(4)  # what partner.c's threads do
 MILLISECOND = 1_000_000  # in nanoseconds
 
 
@@ -72,6 +72,58 @@ def test_python_unparks_a_native_owner(partner, first):
             block_until(lambda: is_asleep(thread))
             word.unpark()
     assert word.load() == 1
+
+
+# What unparks; "shared_" as well on Linux, where both wake whoever sleeps, and never on Windows.
+UNPARKS = ["unpark", "unpark_coalesced"]
+EVERY_UNPARK = [*UNPARKS, *(f"shared_{name}" for name in UNPARKS)] if sys.platform == "linux" else UNPARKS
+
+
+@pytest.mark.parametrize("shared", [False, True] if sys.platform == "linux" else [False])
+@pytest.mark.parametrize("unpark", EVERY_UNPARK)
+def test_native_code_unparks_a_thread(partner, unpark, shared):
+    """Whatever each side says of `shared`."""
+    word = aiopark.Word.from_buffer(ctypes.c_uint32(1), shared=shared)
+    parker = aiopark.ThreadParker(word)
+    for _ in range(3):
+        with in_thread(lambda: parker.park_timeout(PATIENCE) or pytest.fail("it was not woken")) as thread:
+            block_until(lambda: is_asleep(thread))
+            getattr(partner, unpark)(word.address)
+        assert word.load() == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each side says the same of shared")
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("park", ["park", "shared_park"])
+def test_python_unparks_a_native_owner_whatever_each_says_of_shared(partner, park, shared):
+    word = aiopark.Word.from_buffer(ctypes.c_uint32(1), shared=shared)
+    with in_thread(getattr(partner, park), word.address) as thread:
+        block_until(lambda: is_asleep(thread))
+        word.unpark()
+    assert word.load() == 1
+
+
+def test_a_native_owner_sleeps_on_a_word_that_is_neither(partner):
+    word = aiopark.Word()
+    word.store(7)
+    with in_thread(partner.park, word.address) as thread:
+        block_until(lambda: is_asleep(thread))
+        assert word.load() == 7
+        partner.unpark_coalesced(word.address)
+    assert word.load() == 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_coalesced_unparks_lose_no_wake_and_no_data(partner, seed):
+    """The owner waits for all of them with no short deadline that would hide a lost wake."""
+    rounds, streamers = 5000, 3
+    word, counts = aiopark.Word(), (c_int64 * streamers)()
+    parker, rng = aiopark.ThreadParker(word), random.Random(seed)
+    cells = [ctypes.addressof(counts) + 8 * i for i in range(streamers)]
+    jobs = [partner.start(STREAMER, None, word.address, cell, None, rounds, rng.randrange(2**32)) for cell in cells]
+    while sum(counts) < streamers * rounds:
+        assert parker.park_timeout(PATIENCE), f"after {list(counts)} a wake was lost"
+    assert sum(map(partner.finish, jobs)) == streamers * rounds
 
 
 def test_a_handle_that_never_wakes_does_not_hide_a_native_unpark(partner):

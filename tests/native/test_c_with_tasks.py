@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import random
+import sys
 from contextlib import ExitStack
 
 import anyio
@@ -14,7 +15,7 @@ import aiopark
 
 pytestmark = pytest.mark.usefixtures("watcher")
 
-PING_PONG, UNPARKER = range(2)  # what partner.c's threads do
+PING_PONG, UNPARKER, _, STREAMER = range(4)  # what partner.c's threads do
 
 
 async def play(partner, rounds, seed=1):
@@ -41,6 +42,45 @@ def test_eight_pairs_at_once(partner, plain_world):
         async with anyio.create_task_group() as tasks:
             for seed in range(8):
                 tasks.start_soon(play, partner, 300, seed)
+
+    plain_world.run(main)
+
+
+@pytest.mark.parametrize("shared", [False, True] if sys.platform == "linux" else [False])
+def test_native_code_unparks_a_task(partner, plain_world, shared):
+    """On Linux whatever each side says of `shared`."""
+    names = ["unpark", "unpark_coalesced"]
+    if sys.platform == "linux":
+        names += [f"shared_{name}" for name in names]
+    word = aiopark.Word.from_buffer(ctypes.c_uint32(1), shared=shared)
+
+    async def main():
+        with aiopark.Parker(word) as parker:
+            for name in names:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(parker.park)
+                    await until(lambda: is_parked(parker))
+                    with anyio.fail_after(PATIENCE), in_thread(getattr(partner, name), word.address):
+                        await until(lambda: not is_parked(parker))
+                assert word.load() == 1
+
+    plain_world.run(main)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_coalesced_unparks_lose_no_wake_and_no_data(partner, plain_world, seed):
+    """The owner waits for all of them with no short deadline that would hide a lost wake."""
+    rounds, streamers = 5000, 3
+    word, counts = aiopark.Word(), (ctypes.c_int64 * streamers)()
+    rng = random.Random(seed)
+
+    async def main():
+        cells = [ctypes.addressof(counts) + 8 * i for i in range(streamers)]
+        jobs = [partner.start(STREAMER, None, word.address, cell, None, rounds, rng.randrange(2**32)) for cell in cells]
+        with aiopark.Parker(word) as parker:
+            while sum(counts) < streamers * rounds:
+                assert await parker.park_timeout(PATIENCE), f"after {list(counts)} a wake was lost"
+        assert sum(map(partner.finish, jobs)) == streamers * rounds
 
     plain_world.run(main)
 

@@ -5,9 +5,18 @@ int NAME(uint32_t *word);
 
 int NAME(uint32_t *word) {
     aiopark_prepare_park(word);
-    aiopark_unpark(word, 0);
-    aiopark_park(word, 0);
-    return aiopark_park_timeout(word, 0, 1);
+    aiopark_unpark(word);
+    aiopark_park(word);
+    aiopark_unpark_coalesced(word);
+    if (aiopark_park_timeout(word, 0) != 1) return 1;
+#ifndef _WIN32
+    aiopark_shared_prepare_park(word);
+    aiopark_shared_unpark(word);
+    aiopark_shared_park(word);
+    aiopark_shared_unpark_coalesced(word);
+    if (aiopark_shared_park_timeout(word, 0) != 1) return 2;
+#endif
+    return 0;
 }
 
 #ifdef MAIN

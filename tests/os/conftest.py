@@ -1,27 +1,33 @@
 """The backends that can run here: the real ones, and those of other systems over a model of their calls."""
 
 import ctypes
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from support import REAL_BACKENDS
 
-from aiopark._os import Backend, Futex, Ulock, WaitAddress, _linux
+from aiopark._fence import full_fence
+from aiopark._os import Backend, Futex, Portable, Ulock, WaitAddress, _linux
+from aiopark._os._io_uring import Ring
 
 HERE = Path(__file__).parent
 
 # The generations of macOS' calls, as -D flags of macos_model.c.
 GENERATIONS = ("OS_SYNC", "ULOCK_WAIT2", "ULOCK_WAIT")
 
+REAL: dict[str, type[Any]] = {
+    kind.name: kind for kind in (Futex, WaitAddress, Ulock, Portable) if kind.refusal() is None
+}
 # The second call of a 32-bit Linux, which nobody meets where the first one works.
-TIME64 = ["futex-time64"] if "futex" in REAL_BACKENDS and ctypes.sizeof(ctypes.c_void_p) == 4 else []
+TIME64 = ["futex-time64"] if "futex" in REAL and ctypes.sizeof(ctypes.c_void_p) == 4 else []
 # The models are written over Linux' futex.
 MODELS = ["model-waitaddress", *(f"model-{generation.lower()}" for generation in GENERATIONS)]
-BACKENDS = [*REAL_BACKENDS, *TIME64, *(MODELS if sys.platform.startswith("linux") else [])]
+BACKENDS = [*REAL, *TIME64, *(MODELS if sys.platform.startswith("linux") else [])]
 
 
 @pytest.fixture(scope="session")
@@ -74,10 +80,32 @@ def windows_model(compile_model: Callable[..., str]) -> WaitAddress:
 def backend(request: pytest.FixtureRequest) -> Backend:
     """Give each backend that can run here. The names of the models, which are not the systems, say so."""
     name: str = request.param
-    if name in REAL_BACKENDS:
-        return REAL_BACKENDS[name].create()
+    if name in REAL:
+        return REAL[name].create()
     if name == "futex-time64":
         return Futex(_linux._FUTEX_TIME64, _linux.Timespec64)
     if name == "model-waitaddress":
         return request.getfixturevalue("windows_model")
     return request.getfixturevalue("macos_model")(name.removeprefix("model-").upper())[0]
+
+
+@pytest.fixture
+def futex() -> Futex:
+    futex = Futex.create()
+    if futex is None:
+        pytest.skip(str(Futex.refusal()))
+    return futex
+
+
+@pytest.fixture
+def eventfd() -> Iterator[int]:
+    fileno = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    yield fileno
+    os.close(fileno)
+
+
+@pytest.fixture
+def ring(eventfd: int) -> Iterator[Ring]:
+    ring = Ring(eventfd, full_fence)
+    yield ring
+    ring.close()

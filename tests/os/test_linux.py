@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import math
+import mmap
 import platform
 import sys
 import time
@@ -10,7 +11,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from support import Crew, asleep, block_until
+from support import Crew, asleep, block_until, soon
 
 from aiopark._os import Futex, _linux
 from aiopark._os._linux import Timespec32, Timespec64, architecture
@@ -140,14 +141,6 @@ def test_this_system_is_not_refused() -> None:
     assert isinstance(Futex.create(), Futex)
 
 
-@pytest.fixture
-def futex() -> Futex:
-    backend = Futex.create()
-    if backend is None:
-        pytest.skip(str(Futex.refusal()))
-    return backend
-
-
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_misaligned_address_is_an_error(futex: Futex, shared: bool) -> None:
     cell = ctypes.c_uint64(1)
@@ -165,17 +158,58 @@ def test_a_wait_on_memory_that_is_not_there_is_an_error(futex: Futex, shared: bo
     assert caught.value.errno == errno.EFAULT
 
 
-def test_a_shared_wake_on_memory_that_is_not_there_is_an_error(futex: Futex) -> None:
-    for wake in (futex.wake_one, futex.wake_all):
-        with pytest.raises(OSError, match=r"futex\(FUTEX_WAKE\) on the word at 0x4\b") as caught:
-            wake(UNMAPPED, shared=True)
-        assert caught.value.errno == errno.EFAULT
+@pytest.fixture
+def unmapped() -> int:
+    """Return where a word lay until its owner gave the memory back."""
+    with mmap.mmap(-1, mmap.PAGESIZE) as memory:
+        cell = ctypes.c_uint32.from_buffer(memory)
+        address = ctypes.addressof(cell)
+        del cell
+    return address
 
 
-def test_a_private_wake_on_memory_that_is_gone_is_nothing(futex: Futex) -> None:
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("wake", ["wake_one", "wake_all"])
+def test_a_wake_on_memory_that_is_gone_is_nothing(futex: Futex, unmapped: int, wake: str, shared: bool) -> None:
     # An unpark that loses the race against the end of the word's memory.
-    futex.wake_one(UNMAPPED)
-    futex.wake_all(UNMAPPED)
+    getattr(futex, wake)(unmapped, shared=shared)
+    getattr(futex, wake)(UNMAPPED, shared=shared)
+
+
+@pytest.mark.parametrize("wake", ["wake_one", "wake_all"])
+@pytest.mark.parametrize("error", [errno.EINVAL, errno.EPERM, errno.ENOSYS])
+def test_another_failure_of_a_wake_is_an_error_that_names_call_and_address(
+    futex: Futex, monkeypatch: pytest.MonkeyPatch, wake: str, error: int
+) -> None:
+    def fail(*_: object) -> int:
+        ctypes.set_errno(error)
+        return -1
+
+    monkeypatch.setattr(futex, "_wake", fail)
+    with pytest.raises(OSError, match=r"futex\(FUTEX_WAKE\) on the word at 0x1230\b") as caught:
+        getattr(futex, wake)(0x1230)
+    assert caught.value.errno == error
+
+
+@pytest.mark.parametrize(("error", "left_behind"), [(errno.EFAULT, errno.EPERM), (errno.EINVAL, errno.EFAULT)])
+def test_the_errno_of_a_signal_handler_is_not_taken_for_that_of_a_wake(
+    futex: Futex, monkeypatch: pytest.MonkeyPatch, error: int, left_behind: int
+) -> None:
+    calls: list[int] = []
+
+    def fail(*_: object) -> int:
+        calls.append(error)
+        # A handler runs after the first call, before its errno can be read.
+        ctypes.set_errno(left_behind if len(calls) == 1 else error)
+        return -1
+
+    monkeypatch.setattr(futex, "_wake", fail)
+    if error == errno.EFAULT:
+        futex.wake_one(0x1230)
+    else:
+        with pytest.raises(OSError) as caught:
+            futex.wake_one(0x1230)
+        assert caught.value.errno == error
 
 
 def test_without_the_calls_that_keep_the_gil(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,13 +274,25 @@ def test_a_capped_wait_returns(futex: Futex, monkeypatch: pytest.MonkeyPatch) ->
         crew.start(futex.wait, ctypes.addressof(cell), 1, 1e18)
 
 
-def test_private_and_shared_waits_do_not_meet(futex: Futex) -> None:
-    cell = ctypes.c_uint32(1)
-    address = ctypes.addressof(cell)
-    with Crew() as crew:
-        thread = crew.start(futex.wait, address, 1)
-        block_until(lambda: asleep(address) == 1)
-        futex.wake_all(address, shared=True)
-        assert asleep(address) == 1
-        futex.wake_all(address)
-        block_until(lambda: not thread.is_alive())
+@pytest.mark.parametrize("wake", ["wake_one", "wake_all"])
+@pytest.mark.parametrize("waits_shared", [False, True])
+@pytest.mark.parametrize("memory", ["private", "mapped"])
+def test_a_wake_reaches_a_waiter_that_says_otherwise_of_shared(
+    futex: Futex, wake: str, waits_shared: bool, memory: str
+) -> None:
+    with mmap.mmap(-1, mmap.PAGESIZE) as mapped:
+        cell = ctypes.c_uint32(1) if memory == "private" else ctypes.c_uint32.from_buffer(mapped)
+        cell.value = 1
+        address, deadline = ctypes.addressof(cell), soon()
+        returned: list[float] = []
+
+        def wait() -> None:
+            futex.wait(address, 1, deadline, shared=waits_shared)
+            returned.append(time.monotonic())
+
+        with Crew() as crew:
+            crew.start(wait)
+            block_until(lambda: asleep(address) == 1)
+            getattr(futex, wake)(address, shared=not waits_shared)
+        assert returned[0] < deadline
+        del cell

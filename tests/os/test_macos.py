@@ -111,6 +111,8 @@ def test_another_failure_is_an_error_that_names_call_and_address(
 def test_a_wake_that_fails(model: Model, generation: str, address: int, wake: str) -> None:
     backend, library = model
     getattr(backend, wake)(address)  # ENOENT, since nobody waits, is none
+    library.model_fail_next_wake(errno.EDOM)  # a stranger waits there, for 8 bytes, say: the memory was given away
+    getattr(backend, wake)(address)
     library.model_fail_next_wake(errno.EPERM)
     message = rf"the wake that belongs to {NAMES[generation]} on the word at {address:#x}\b"
     with pytest.raises(PermissionError, match=message):

@@ -28,7 +28,7 @@ def test_the_first_that_works_is_used(monkeypatch: pytest.MonkeyPatch, works: li
     monkeypatch.delenv("AIOPARK_BACKEND", raising=False)
     made = {name: object() for name in works}
     for name in ("futex", "waitaddress", "ulock"):
-        monkeypatch.setattr(KINDS[name], "create", lambda name=name: made.get(name))
+        monkeypatch.setattr(KINDS[name], "_probe", lambda name=name: made.get(name, "the moon is full"))
     chosen = choose()
     assert chosen is made[works[0]] if works else isinstance(chosen, Portable)
 
@@ -55,8 +55,7 @@ def test_an_unknown_backend_lists_the_choices(monkeypatch: pytest.MonkeyPatch, n
 @pytest.mark.parametrize("name", ["futex", "waitaddress", "ulock"])
 def test_a_forced_backend_that_does_not_work_says_why(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("AIOPARK_BACKEND", name)
-    monkeypatch.setattr(KINDS[name], "create", lambda: None)
-    monkeypatch.setattr(KINDS[name], "refusal", lambda: "the moon is full")
+    monkeypatch.setattr(KINDS[name], "_probe", lambda: "the moon is full")
     with pytest.raises(UnsupportedError) as caught:
         choose()
     assert str(caught.value) == (

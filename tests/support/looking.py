@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import aiopark
 from aiopark._os import Portable, _portable
-from aiopark._owner import OWNER
+from aiopark._word import cell_of
 from support.waiting import block_until
 
 if TYPE_CHECKING:
@@ -27,8 +27,7 @@ _TASKS = Path("/proc/self/task")
 
 
 def is_parked(parker: aiopark.Parker) -> bool:
-    owner = parker._cell.get(OWNER)
-    return owner is not None and not owner.gone()
+    return parker._cell.owner() is not None
 
 
 async def parked_task(parker: aiopark.Parker) -> asyncio.Task[None]:
@@ -41,7 +40,7 @@ async def parked_task(parker: aiopark.Parker) -> asyncio.Task[None]:
 
 def is_owned(word: aiopark.Word) -> bool:
     """Whether something parks on the word, or watches it."""
-    return OWNER in word._slot
+    return cell_of(word).current_lease() is not None
 
 
 def nothing_is_watched() -> bool:

@@ -10,7 +10,7 @@ import sysconfig
 from typing import TYPE_CHECKING
 
 import aiopark
-from aiopark import _fence
+from aiopark._cell import FENCE
 from aiopark._cli._check import check
 from aiopark._cli._found import LOOPS, loops, run_on, version
 from aiopark._cli._section import Line, Section
@@ -38,7 +38,7 @@ def doctor() -> Iterator[Section]:
         Line("system", f"{platform.platform()}, {os.cpu_count()} processors"),
         Line("Python", _python()),
         *backends,
-        Line("memory fence", _fence.NAME),
+        Line("memory fence", FENCE),
         *watchers,
         _fact(check("doorbell", _doorbell)),
         *_loops(),

@@ -1,12 +1,13 @@
 """asyncio (stock loops, uvloop, and whatever else runs asyncio's Tasks): how a task sleeps and is woken.
 
 The awaitable that a task yields is not an `asyncio.Future`. It follows the protocol that Tasks expect of one
-(`asyncio.isfuture`, Lib/asyncio/tasks.py and Modules/_asynciomodule.c), keeps the one callback that the Task
-registers, and the mailbox steps the task by calling it. `Future.set_result` would schedule that call for the next
-pass of the loop: a second pass through the selector.
+(`asyncio.isfuture`, Lib/asyncio/tasks.py and Modules/_asynciomodule.c), keeps the one callback that the Task registers, and
+the mailbox steps the task by calling it. `Future.set_result` would schedule that call for the next pass of the loop: a
+second pass through the selector. Only a wake from inside a step of the same loop does as `set_result` does: the loop looks
+at its ready callbacks anyway before it selects again.
 
 Who writes what: a waiter's fields belong to the loop's thread; but any waker writes `_posted`, and whoever throws the
-coroutine away (the collector, on any thread) writes `_gone`, True only.
+coroutine away (the collector, on any thread) writes `_closed`, True only.
 """
 
 from __future__ import annotations
@@ -14,11 +15,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
-import threading
+import time
 import types
 import weakref
-from asyncio import _get_running_loop
-from functools import partial
+from asyncio import _get_running_loop, current_task
 from typing import TYPE_CHECKING, Any, Final
 
 from aiopark._loops._doorbell import EventfdDoorbell, hang
@@ -41,24 +41,26 @@ class AsyncioWaiter:
         "_bridge",
         "_callback",
         "_cancelled",
+        "_closed",
         "_context",
-        "_gone",
         "_posted",
+        "_scheduled",
         "_timer",
+        "since",
     )
 
     def __init__(self, bridge: AsyncioBridge) -> None:
         self._bridge = bridge
         self._callback: list[Callable[[Any], object]] = []
         self._cancelled: tuple[Any, ...] | None = None  # the arguments of the CancelledError
-        self._gone = False
-        self._posted = False
+        self._closed = self._posted = self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
+        self.since = time.monotonic()
 
-    # --- what the Parker calls ---
+    # --- what whoever parks calls ---
 
     def sleep(self, deadline: float) -> AsyncioWaiter:
-        """See `Waiter.sleep`. On the loop's thread, in the task."""
+        """See `TaskWaiter.sleep`. On the loop's thread, in the task."""
         if deadline != math.inf:
             self._timer = self._bridge.loop.call_at(deadline, self.resume)
         self._asyncio_future_blocking = True  # "yielded by an await, not by a stray yield"
@@ -69,28 +71,43 @@ class AsyncioWaiter:
         return iter((self,))  # type: ignore[return-value]
 
     def wake(self) -> None:
-        """See `Waiter.wake`."""
+        """See `TaskWaiter.wake`."""
         # Post first, note second: interrupted in between, the next waker posts once more, which is harmless.
         # A waker that finds the note leaves the wake to the post that is under way.
-        if not self._posted:
-            self._bridge.post(self)
-            self._posted = True
+        if self._posted:
+            return
+        bridge = self._bridge
+        if self._callback and not self._scheduled and _get_running_loop() is bridge.loop:
+            # Inside a task's step, that is. Being on the loop's thread is not enough: a signal handler may have
+            # interrupted the select itself. One such call is enough, and is not counted on: the loop forgets a callback
+            # at whose first line a signal handler raised, where a mailbox rings on; so the next wake goes there.
+            if current_task(bridge.loop) is not None:
+                bridge.loop.call_soon(self._step, context=self._context)
+                self._scheduled = True
+                return
+        bridge.post(self)
+        self._posted = True
 
-    def abandon(self) -> None:
-        """See `Waiter.abandon`."""
-        self._gone = True
+    def coroutine_closed(self) -> None:
+        """See `TaskWaiter.coroutine_closed`."""
+        self._closed = True
         self._bridge.post(self)  # the loop's thread counts it out
 
-    def gone(self) -> bool:
-        """See `Waiter.gone`."""
-        return self._gone or self._bridge.gone()
+    def never_wakes(self) -> bool:
+        """See `TaskWaiter.never_wakes`."""
+        return self._closed or self._bridge.never_runs()
+
+    def who(self) -> str:
+        """See `TaskWaiter.who`."""
+        task = getattr(next(iter(self._callback[:]), None), "__self__", None)
+        return f"task {task.get_name()!r}" if isinstance(task, asyncio.Task) else "a task"
 
     # --- what the loop calls, on its own thread ---
 
     def resume(self) -> None:
         """Step the task. Called by the mailbox, and by the timer at the deadline."""
         callback = self._end_sleep()
-        if callback is not None and not self._gone:
+        if callback is not None and not self._closed:
             try:
                 self._context.run(callback, self)
             except (KeyboardInterrupt, SystemExit):
@@ -99,6 +116,12 @@ class AsyncioWaiter:
                 self._bridge.loop.call_exception_handler(
                     {"message": f"stepping a parked task failed: {callback!r}", "exception": error}
                 )
+
+    def _step(self) -> None:
+        """Step the task, in its context. Called by a Handle, which does the rest of `resume`."""
+        callback = self._end_sleep()
+        if callback is not None and not self._closed:
+            callback(self)
 
     def _end_sleep(self) -> Callable[[Any], object] | None:
         """Take the callback, if nobody did before."""
@@ -146,17 +169,18 @@ class AsyncioWaiter:
 
 
 class AsyncioBridge(Mailbox):
-    """The mailbox of one asyncio loop, which keeps it alive through the doorbell at its door."""
+    """The mailbox of one asyncio loop, which keeps it alive: through the doorbell, or a timer that never comes."""
 
-    __slots__ = ("_context", "_doorbell", "_source", "loop")
+    __slots__ = ("_doorbell", "_source", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
         self.loop: Final = loop
-        self._context = contextvars.Context()
-        self._doorbell = hang(loop, self.drain)
         self._source: Callable[[], Any] = _nothing
-        self._publish()
+        self._doorbell = hang(loop, self._answer)
+        if self._doorbell is None:
+            loop.call_later(_NEVER, self.drain, context=contextvars.Context())
+        mailboxes[id(loop)] = self
 
     def time(self) -> float:
         return self.loop.time()
@@ -168,8 +192,8 @@ class AsyncioBridge(Mailbox):
     def checkpoint(self) -> Generator[None, None, None]:
         yield
 
-    def gone(self) -> bool:
-        return self.ghost or self.loop.is_closed()
+    def never_runs(self) -> bool:
+        return self.of_parent or self.loop.is_closed()
 
     def source(self, make: Callable[[int], Any]) -> Any:
         """See `Loop.source`. The kernel rings the loop's doorbell, which owns the source."""
@@ -178,59 +202,51 @@ class AsyncioBridge(Mailbox):
             doorbell = self._doorbell()
             if isinstance(doorbell, EventfdDoorbell):
                 source = make(doorbell.fileno())
-                doorbell.replace(partial(self.collect, source))
+                doorbell.owned = source
                 self._source = weakref.ref(source)
         return source
 
-    def _ring(self) -> bool:
-        loop = self.loop
-        # Inside a task's step the loop will look at its ready queue before it selects again: no doorbell needed.
-        # Being on the loop's thread is not enough: a signal handler may have interrupted the select itself.
-        if _get_running_loop() is loop and asyncio.current_task(loop) is not None:
-            loop.call_soon(self.drain, context=self._context)
-            return False  # the loop forgets a callback at whose first line a signal handler raised; a doorbell rings on
+    def _answer(self) -> None:
+        """Drain, since the doorbell rang."""
+        # nest_asyncio lets a task's step run the loop. A Handle enters one context, and not a second time, so the
+        # doorbell's own could not be answered in there, were it still in the middle of the step.
+        if getattr(self.loop, "_nest_patched", False):
+            self.loop.call_soon(self._drain_all, context=contextvars.Context())
+        else:
+            self._drain_all()
+
+    def _drain_all(self) -> None:
+        source = self._source()
+        if source is None:
+            self.drain()
+        else:
+            self.drain_around(source)
+
+    def _ring(self) -> None:
         if self._doorbell is not None:
             doorbell = self._doorbell()
             if doorbell is not None:  # else the loop is closed
                 doorbell.ring()
         else:
             try:
-                loop.call_soon_threadsafe(self.drain, context=self._context)
+                self.loop.call_soon_threadsafe(self.drain, context=contextvars.Context())
             except RuntimeError:
-                if not loop.is_closed():  # asking before the call would be a race
+                if not self.loop.is_closed():  # asking before the call would be a race
                     raise
-        return True
+
+
+# Seconds. asyncio's own loops sleep a day at most at a time, and uvloop takes a century.
+_NEVER: Final = 3.0e9
 
 
 def _nothing() -> None:
     return None
 
 
-class _ThisThread(threading.local):
-    """The bridge of the loop that last ran here: a weak reference, for a doorbell closes with its loop."""
-
-    bridge: Callable[[], AsyncioBridge | None] = staticmethod(lambda: None)
-    kept: AsyncioBridge | None = None
-
-
-_this_thread: Final = _ThisThread()
-
-
 def bridge_of(loop: asyncio.AbstractEventLoop) -> AsyncioBridge:
-    """Give the bridge of the loop that runs on this thread."""
-    bridge = _this_thread.bridge()
-    if bridge is None or bridge.loop is not loop or bridge.ghost:
-        bridge = _find(loop) or AsyncioBridge(loop)
-        # Without a doorbell the loop keeps nothing of ours, so the thread does.
-        _this_thread.kept = bridge if bridge._doorbell is None else None
-        _this_thread.bridge = weakref.ref(bridge)
+    """Return the bridge of the loop that runs on this thread."""
+    bridge = mailboxes.get(id(loop))
+    if bridge is None or bridge.of_parent:
+        bridge = AsyncioBridge(loop)
+    assert isinstance(bridge, AsyncioBridge)
     return bridge
-
-
-def _find(loop: asyncio.AbstractEventLoop) -> AsyncioBridge | None:
-    """Find the bridge of a loop that ran on another thread before."""
-    for reference in mailboxes.copy():
-        bridge = reference()
-        if isinstance(bridge, AsyncioBridge) and bridge.loop is loop and not bridge.ghost:
-            return bridge
-    return None

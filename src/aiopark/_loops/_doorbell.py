@@ -34,11 +34,12 @@ class EventfdDoorbell:
     """One eventfd (Linux)."""
 
     kind: ClassVar[str] = "eventfd"
-    __slots__ = ("__weakref__", "_answer", "_fileno")
+    __slots__ = ("__weakref__", "_answer", "_fileno", "owned")
 
     def __init__(self, answer: Callable[[], object]) -> None:
         self._answer = answer
         self._fileno = -1
+        self.owned: object = None  # lives as long as the doorbell
         if sys.platform == "linux":
             self._fileno = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
@@ -48,7 +49,7 @@ class EventfdDoorbell:
             os.close(fileno)
 
     def fileno(self) -> int:
-        """Give the descriptor that the loop watches."""
+        """Return the descriptor that the loop watches."""
         return self._fileno
 
     def ring(self) -> None:
@@ -56,10 +57,6 @@ class EventfdDoorbell:
         fileno = self._fileno
         if sys.platform == "linux" and fileno >= 0:
             os.eventfd_write(fileno, 1)
-
-    def replace(self, answer: Callable[[], object]) -> None:
-        """Answer with something else from now on. What it holds lives as long as the doorbell."""
-        self._answer = answer
 
     def answer(self) -> None:
         """Take the rings back, then let the posts be looked at. On the loop's thread."""
@@ -92,7 +89,7 @@ class SocketDoorbell:
         self._sender.close()
 
     def fileno(self) -> int:
-        """Give the descriptor that the loop watches."""
+        """Return the descriptor that the loop watches."""
         return self._receiver.fileno()
 
     def ring(self) -> None:

@@ -22,12 +22,15 @@ A drain counts itself, then appends a mark to the box and takes everything out u
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from aiopark import _fork
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from aiopark._loops._protocol import Source
 
 
@@ -52,45 +55,40 @@ class Mailbox:
     """The posts for one loop.
 
     Attributes:
-        ghost: whether the loop is the parent's, seen from the child of a fork.
+        of_parent: whether the loop is the parent's, seen from the child of a fork.
         parked: how many tasks sleep on this loop. Written by the loop's thread only.
+        kept: see `Loop.kept`.
     """
 
-    __slots__ = ("__weakref__", "_box", "_drains", "_rung", "ghost", "parked")
+    __slots__ = ("__weakref__", "_box", "_drains", "_rung", "kept", "of_parent", "parked")
 
     def __init__(self) -> None:
         self._box: deque[Sleeper] = deque()
         self._drains = 0
         self._rung = -1
-        self.ghost = False
+        self.of_parent = False
         self.parked = 0
+        self.kept: set[Any] = set()
 
-    def _publish(self) -> None:
-        """Let other threads find the mailbox. The last act of a subclass' constructor."""
-        mailboxes.add(weakref.ref(self, mailboxes.discard))
-
-    def _ring(self) -> bool:
-        """Make the loop call `drain` soon. From any thread; at a dead loop, do nothing.
-
-        Returns:
-            Whether later posts may count on this ring.
-        """
+    def _ring(self) -> None:
+        """Make the loop call `drain` soon. From any thread; at a dead loop, do nothing."""
         raise NotImplementedError
 
-    def gone(self) -> bool:
-        """Tell whether the loop can never run again. Once True, always True."""
-        return self.ghost
+    def never_runs(self) -> bool:
+        """Return whether the loop can never run again. Once True, always True."""
+        return self.of_parent
 
-    def bury(self) -> None:
+    def forget_after_fork(self) -> None:
         """In the child of a fork: this loop is the parent's. Its doorbell counts as rung for good."""
-        self.ghost = True
+        self.of_parent = True
         self._rung = self._drains
 
     def post(self, sleeper: Sleeper) -> None:
         """Have the sleeper resumed on the loop's thread. Any thread, signal handlers, finalizers; no block."""
         self._box.append(sleeper)
         drains = self._drains
-        if self._rung != drains and self._ring():
+        if self._rung != drains:
+            self._ring()
             self._rung = drains
 
     def drain(self) -> None:
@@ -110,34 +108,32 @@ class Mailbox:
             self._ring()  # a task let KeyboardInterrupt or SystemExit out: the others are not lost
             raise
 
-    def collect(self, source: Source) -> None:
+    def drain_around(self, source: Source) -> None:
         """Let the source post, and drain: its posts need no ring. On the loop's thread, called by the loop."""
         try:
             self._rung = self._drains  # a ring is under way: the drain below
-            source.collect()
+            source.before_drain()
             self.drain()
-            source.settle()
+            source.after_drain()
         except BaseException:
             self._ring()  # the drain may not have begun
             raise
 
 
-# Every mailbox that is alive. `add`, `discard` and `copy` of a set of weak references are atomic.
-mailboxes: Final[set[weakref.ref[Mailbox]]] = set()
+# Every mailbox that is alive, by the id of its loop or trio token, which it keeps alive.
+mailboxes: Final[weakref.WeakValueDictionary[int, Mailbox]] = weakref.WeakValueDictionary()
+
+
+def _alive() -> Iterator[Mailbox]:
+    return (mailbox for reference in mailboxes.valuerefs() if (mailbox := reference()) is not None)
 
 
 def parked_tasks() -> int:
-    """Count the tasks that sleep, over all loops of this process."""
-    alive = (reference() for reference in mailboxes.copy())
-    return sum(mailbox.parked for mailbox in alive if mailbox is not None and not mailbox.gone())
+    """Return how many tasks sleep, over all loops of this process."""
+    return sum(mailbox.parked for mailbox in _alive() if not mailbox.never_runs())
 
 
-def _after_fork_in_child() -> None:
-    for reference in mailboxes.copy():
-        mailbox = reference()
-        if mailbox is not None:
-            mailbox.bury()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+@_fork.in_child
+def _forget_loops_of_parent() -> None:
+    for mailbox in _alive():
+        mailbox.forget_after_fork()

@@ -1,11 +1,17 @@
-"""What a Parker needs from an event loop."""
+"""What a task that parks needs from its event loop."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 
-class Waiter(Protocol):
-    """One sleep of one task. Also the owner that stands in the Parker's slot, see `_owner`."""
+class TaskWaiter(Protocol):
+    """One sleep of one task. Also stands in the cell of a Parker, see `_permit.Waiter`.
+
+    Attributes:
+        since: when it was made, on `time.monotonic()`.
+    """
+
+    since: float
 
     def sleep(self, deadline: float) -> Awaitable[None]:
         """Put the running task to sleep until a wake, the deadline (on the loop's clock) or a cancellation.
@@ -18,23 +24,27 @@ class Waiter(Protocol):
         """End the sleep soon. From any thread, a signal handler or a finalizer; never blocks or raises."""
         ...
 
-    def abandon(self) -> None:
-        """Say that the sleeping coroutine was thrown away (GeneratorExit), from whatever thread does so."""
+    def coroutine_closed(self) -> None:
+        """Note that the sleeping coroutine was thrown away (GeneratorExit), from whatever thread does so."""
         ...
 
-    def gone(self) -> bool:
-        """Tell whether the task can never run again. Once True, always True."""
+    def never_wakes(self) -> bool:
+        """Return whether the task can never run again. Once True, always True."""
+        ...
+
+    def who(self) -> str:
+        """Return the name of the task."""
         ...
 
 
 class Source(Protocol):
     """Something that the kernel tells a loop of, by writing to an eventfd."""
 
-    def collect(self) -> None:
-        """Post what happened (`Waiter.wake`). On the loop's thread, soon after each write to the eventfd."""
+    def before_drain(self) -> None:
+        """Post what happened (`TaskWaiter.wake`). On the loop's thread, soon after each write to the eventfd."""
         ...
 
-    def settle(self) -> None:
+    def after_drain(self) -> None:
         """Do what may wait until those who were posted to have run."""
         ...
 
@@ -44,29 +54,36 @@ class Source(Protocol):
 
 
 class Loop(Protocol):
-    """The running event loop, as one task sees it."""
+    """The running event loop, as one task sees it.
+
+    Attributes:
+        kept: waiters that the loop keeps alive, as it keeps the Future of a reader: what may wake them holds no
+            reference. Changed on the loop's thread, but for what the collector throws away.
+    """
+
+    kept: set[Any]
 
     def time(self) -> float:
-        """Give the time on the loop's clock, in seconds."""
+        """Return the time on the loop's clock, in seconds."""
         ...
 
     def checkpoint(self) -> Awaitable[None]:
         """Let other tasks run once; a cancellation is delivered here."""
         ...
 
-    def waiter(self) -> Waiter:
+    def waiter(self) -> TaskWaiter:
         """Make the waiter for one sleep of the running task."""
         ...
 
     def source(self, make: Callable[[int], Any]) -> Any:
-        """Give the loop's one `Source`, made at the first call. On the loop's thread.
+        """Return the loop's one `Source`, made at the first call. On the loop's thread.
 
         The loop owns it, as it owns its doorbell: it ends with the loop, whoever is parked there.
 
         Args:
-            make: gives the source; gets the descriptor of the eventfd. Always the same function.
+            make: makes the source; gets the descriptor of the eventfd. Always the same function.
 
         Returns:
-            What `make` gave, or None: this loop cannot watch an eventfd.
+            What `make` returned, or None: this loop cannot watch an eventfd.
         """
         ...

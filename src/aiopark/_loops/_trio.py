@@ -1,7 +1,10 @@
 """trio: how a task sleeps and is woken.
 
+trio is imported when the first task parks under it, from what that task's own import has left in `sys.modules`. This module
+is there from the start, since a process that has no descriptor left can import nothing.
+
 Who writes what: a waiter's fields belong to the thread that trio runs on; but any waker writes `_posted`, and whoever
-throws the coroutine of a run that crashed away (the collector, on any thread) writes `_gone` and ends the sleep.
+throws the coroutine of a run that crashed away (the collector, on any thread) writes `_closed` and ends the sleep.
 """
 
 from __future__ import annotations
@@ -9,15 +12,18 @@ from __future__ import annotations
 import math
 import os
 import sys
+import time
 import weakref
+from asyncio import current_task
 from typing import TYPE_CHECKING, Any, Final
 
-import trio
-
-from aiopark._loops._mailbox import Mailbox
+from aiopark._loops._mailbox import Mailbox, mailboxes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from asyncio import AbstractEventLoop
+    from collections.abc import Awaitable, Callable
+
+    import trio
 
     from aiopark._loops._protocol import Source
 
@@ -25,16 +31,17 @@ if TYPE_CHECKING:
 class TrioWaiter:
     """One sleep of one task."""
 
-    __slots__ = ("_bridge", "_gone", "_posted", "_task")
+    __slots__ = ("_bridge", "_closed", "_posted", "_task", "since")
 
     def __init__(self, bridge: TrioBridge) -> None:
         self._bridge: Final = bridge
         self._task: trio.lowlevel.Task | None = None
-        self._gone = False
+        self._closed = False
         self._posted = False
+        self.since = time.monotonic()
 
     async def sleep(self, deadline: float) -> None:
-        """See `Waiter.sleep`."""
+        """See `TaskWaiter.sleep`."""
         bridge = self._bridge
         self._task = trio.lowlevel.current_task()
         bridge.parked += 1
@@ -46,7 +53,7 @@ class TrioWaiter:
                     try:
                         await trio.lowlevel.wait_task_rescheduled(self._abort)
                     except GeneratorExit:
-                        self._gone = True  # here, for outside of trio the scope ends with an exception of its own
+                        self._closed = True  # here, for outside of trio the scope ends with an exception of its own
                         raise
         finally:
             self._task = None
@@ -57,18 +64,23 @@ class TrioWaiter:
         return trio.lowlevel.Abort.SUCCEEDED
 
     def wake(self) -> None:
-        """See `Waiter.wake`."""
+        """See `TaskWaiter.wake`."""
         if not self._posted:  # see AsyncioWaiter.wake
             self._bridge.post(self)
             self._posted = True
 
-    def abandon(self) -> None:
-        """See `Waiter.abandon`."""
-        self._gone = True
+    def coroutine_closed(self) -> None:
+        """See `TaskWaiter.coroutine_closed`."""
+        self._closed = True
 
-    def gone(self) -> bool:
-        """See `Waiter.gone`."""
-        return self._gone or self._bridge.gone()
+    def never_wakes(self) -> bool:
+        """See `TaskWaiter.never_wakes`."""
+        return self._closed or self._bridge.never_runs()
+
+    def who(self) -> str:
+        """See `TaskWaiter.who`."""
+        task = self._task
+        return "a task" if task is None else f"task {task.name!r}"
 
     def resume(self) -> None:
         """Reschedule the task. Called by the mailbox."""
@@ -82,15 +94,18 @@ class TrioBridge(Mailbox):
 
     __slots__ = ("_listens", "_source", "_token")
 
-    time = staticmethod(trio.current_time)
-    checkpoint = staticmethod(trio.lowlevel.checkpoint)
-
     def __init__(self) -> None:
         super().__init__()
         self._token = trio.lowlevel.current_trio_token()
         self._source: Callable[[], Any] = _nothing
         self._listens: bool | None = None  # None: not yet; False: no more
-        self._publish()
+        mailboxes[id(self._token)] = self
+
+    def time(self) -> float:
+        return trio.current_time()
+
+    def checkpoint(self) -> Awaitable[None]:
+        return trio.lowlevel.checkpoint()
 
     def waiter(self) -> TrioWaiter:
         return TrioWaiter(self)
@@ -98,7 +113,7 @@ class TrioBridge(Mailbox):
     def source(self, make: Callable[[int], Any]) -> Any:
         """See `Loop.source`. A system task owns it, and ends with the run; what parks after that has none."""
         source = self._source()
-        if self._listens is None and sys.platform == "linux":
+        if self._listens is None and sys.platform == "linux" and hasattr(os, "eventfd"):
             eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             try:
                 source = make(eventfd)
@@ -121,7 +136,7 @@ class TrioBridge(Mailbox):
                         os.eventfd_read(eventfd)
                 except BlockingIOError:
                     pass  # a child that was forked inside of this run took it
-                self.collect(source)
+                self.drain_around(source)
         finally:
             self._listens = False
             try:
@@ -129,12 +144,11 @@ class TrioBridge(Mailbox):
             finally:
                 os.close(eventfd)
 
-    def _ring(self) -> bool:
+    def _ring(self) -> None:
         self._run_soon(self.drain)
-        return True
 
-    def gone(self) -> bool:
-        return self.ghost or not self._run_soon(_nothing)
+    def never_runs(self) -> bool:
+        return self.of_parent or not self._run_soon(_nothing)
 
     def _run_soon(self, call: Callable[[], None]) -> bool:
         try:
@@ -148,20 +162,43 @@ def _nothing() -> None:
     pass
 
 
-_bridge: Final[trio.lowlevel.RunVar[TrioBridge]] = trio.lowlevel.RunVar("aiopark bridge")
+def in_trio_task(loop: AbstractEventLoop | None) -> bool:
+    """Return whether trio runs the calling task, and not asyncio. For whoever found trio among the modules.
+
+    Args:
+        loop: the asyncio loop that runs on this thread, if there is one.
+    """
+    lowlevel = getattr(sys.modules["trio"], "lowlevel", None)  # None: another thread is still importing it
+    in_task = getattr(lowlevel, "in_trio_task", None)  # None: trio is older than 0.29
+    if in_task is None or not in_task():
+        return False
+    if loop is None or current_task(loop) is None:
+        return True  # in trio's guest mode an asyncio loop runs on the same thread
+    # A trio.run inside of an asyncio task, or an asyncio task inside of trio (trio-asyncio). sniffio, which trio needs
+    # and tells, knows which of them is the inner one.
+    return bool(sys.modules["sniffio"].thread_local.name == "trio")
+
+
+_bridge: trio.lowlevel.RunVar[TrioBridge]
 
 
 def running_bridge() -> TrioBridge:
-    """Give the bridge of the trio run that this task is part of.
+    """Return the bridge of the trio run that this task is part of.
 
     Raises:
         RuntimeError: the run is the parent's, seen from the child of a fork.
     """
+    global trio, _bridge  # noqa: PLW0603  # whoever comes second stores the same module
     try:
         bridge = _bridge.get()
+    except NameError:
+        import trio
+
+        _bridge = trio.lowlevel.RunVar("aiopark bridge")
+        return running_bridge()
     except LookupError:
         bridge = TrioBridge()
         _bridge.set(bridge)
-    if bridge.ghost:
+    if bridge.of_parent:
         raise RuntimeError("this trio run is the parent's, seen from a forked child: start a new one on another thread")
     return bridge

@@ -1,10 +1,9 @@
 """The operating system: wait and wake on the address of a word, one module a kernel."""
 
 import functools
-import os
 from typing import Final
 
-from aiopark._errors import UnsupportedError
+from aiopark._choice import choose
 from aiopark._os._backend import Backend
 from aiopark._os._linux import Futex
 from aiopark._os._macos import Ulock
@@ -23,7 +22,7 @@ _BACKENDS: Final[dict[str, type[Futex] | type[WaitAddress] | type[Ulock] | type[
 
 @functools.cache
 def default_backend() -> Backend:
-    """Give the backend that this process uses: the first that works, or the one that AIOPARK_BACKEND forces.
+    """Return the backend that this process uses: the first that works, or the one that AIOPARK_BACKEND forces.
 
     Chosen at the first call and then kept. May be called from any thread; does not block.
 
@@ -39,22 +38,14 @@ def default_backend() -> Backend:
         >>> default_backend().name in {"futex", "waitaddress", "ulock", "portable"}
         True
     """
-    forced = os.environ.get(ENVIRONMENT_VARIABLE)
-    if not forced:
-        return next(backend for kind in _BACKENDS.values() if (backend := kind.create()) is not None)
-    if forced not in _BACKENDS:
-        raise ValueError(f"{ENVIRONMENT_VARIABLE} is {forced!r}; choose one of {', '.join(_BACKENDS)}")
-    backend = _BACKENDS[forced].create()
-    if backend is None:
-        raise UnsupportedError(
-            f"{ENVIRONMENT_VARIABLE}={forced} does not work here: {_BACKENDS[forced].refusal()}; "
-            f"unset it, or use {ENVIRONMENT_VARIABLE}=portable"
-        )
+    candidates = {name: kind.refusal for name, kind in _BACKENDS.items()}
+    backend = _BACKENDS[choose(ENVIRONMENT_VARIABLE, candidates, Portable.name).name].create()
+    assert backend is not None  # it gave no reason against it
     return backend
 
 
 def refused_backends() -> dict[str, str]:
-    """Say why each backend that does not work here was refused. Does not block.
+    """Return why each backend that does not work here was refused. Does not block.
 
     Returns:
         From the backend's name to the reason; those that would work are left out.

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from operator import call
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 # Cap of one wait, in seconds. Windows' DWORD of milliseconds ends at 49.7 days, macOS' microseconds at 71.6
 # minutes, and a 32-bit time_t sooner than users think: whoever waits goes round again, so capping costs nothing.
@@ -35,7 +35,7 @@ class Backend(Protocol):
             address: of the cell, a multiple of 4.
             expected: the value to sleep on, 0 to 2**32 - 1.
             deadline: seconds on `time.monotonic()`, or None to wait forever.
-            shared: whether the wake may come from another process.
+            shared: whether the wake may come from another process. Whoever waits and whoever wakes say the same.
 
         Raises:
             OSError: the call failed in a way that no rule allows for; the message names the call.
@@ -43,12 +43,40 @@ class Backend(Protocol):
         ...
 
     def wake_one(self, address: int, *, shared: bool = False) -> None:
-        """Wake one waiter, if there is one. Does not block, and is safe in a signal handler."""
+        """Wake one waiter, if there is one. Does not block, and is safe in a signal handler.
+
+        Whoever has stored to the cell may wake, though the owner may since have seen that and have given the memory
+        back: an address where nothing is mapped is no error.
+
+        Raises:
+            OSError: as for `wait`.
+        """
         ...
 
     def wake_all(self, address: int, *, shared: bool = False) -> None:
-        """Wake every waiter. Does not block, and is safe in a signal handler."""
+        """Wake every waiter. Otherwise as `wake_one`."""
         ...
+
+
+class Probed:
+    """The two questions to a kind of backend, answered by one look at this machine."""
+
+    @classmethod
+    def create(cls) -> Self | None:
+        """Return the backend for this machine, or None where `refusal()` has a reason. Does not block."""
+        found = cls._probe()
+        return None if isinstance(found, str) else found
+
+    @classmethod
+    def refusal(cls) -> str | None:
+        """Return why `create()` returns None here, or None if it works. Does not block."""
+        found = cls._probe()
+        return found if isinstance(found, str) else None
+
+    @classmethod
+    def _probe(cls) -> Self | str:
+        """Return a backend, or why there can be none."""
+        raise NotImplementedError
 
 
 def load_keeping_gil(library: str | None, **keywords: Any) -> ctypes.CDLL:
@@ -59,7 +87,7 @@ def load_keeping_gil(library: str | None, **keywords: Any) -> ctypes.CDLL:
 def call_and_errno(
     function: Callable[..., int], *arguments: Any, errno: Callable[[], int] = ctypes.get_errno
 ) -> tuple[int, int]:
-    """Call a foreign function, and give its result and the errno that it left behind.
+    """Call a foreign function, and return its result and the errno that it left behind.
 
     Python runs signal handlers between two instructions, so right after a call that a signal interrupted: what
     a handler leaves in ctypes' errno must not be taken for the call's. Here one instruction does both, in C.

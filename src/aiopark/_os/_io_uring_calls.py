@@ -15,14 +15,12 @@ if TYPE_CHECKING:
 SETUP, ENTER, REGISTER = 425, 426, 427  # the same on every machine but alpha
 _PROT_READ_WRITE, _MAP_SHARED_POPULATE = 3, 0x8001
 _MADV_DONTFORK: Final = 10
-_PR_FUTEX_HASH, _GET_SLOTS = 78, 2  # Linux 6.16
 
 # On Linux alone; nobody calls them elsewhere.
 raw: Callable[..., int]
 _mmap: Callable[..., int]
 _munmap: Callable[..., int]
 _madvise: Callable[..., int]
-_prctl: Callable[..., int]
 
 
 def failed(call: str, error: int) -> OSError:
@@ -59,11 +57,6 @@ def unmap_ring(base: int, size: int) -> None:
     _called("munmap of the ring", _munmap, base, size)
 
 
-def private_futex_slots() -> int:
-    """Give the size of this process' own futex table: 0 before the first thread, -1 where kernels have none."""
-    return _prctl(_PR_FUTEX_HASH, _GET_SLOTS, 0, 0, 0)
-
-
 if sys.platform == "linux":
     _library = load_keeping_gil(None, use_errno=True)  # none of these calls waits
 
@@ -80,11 +73,10 @@ if sys.platform == "linux":
     )  # fmt: skip
     _munmap = _function("munmap", ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
     _madvise = _function("madvise", ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-    _prctl = _function("prctl", ctypes.c_int, ctypes.c_int, *(ctypes.c_ulong,) * 4)
 else:
 
     def raw(*_: object) -> int:
         """Stand in for a call that nobody makes: `refusal` looks for Linux first."""
         raise NotImplementedError
 
-    _mmap = _munmap = _madvise = _prctl = raw
+    _mmap = _munmap = _madvise = raw

@@ -1,5 +1,12 @@
 """Linux: futex(2).
 
+Every operation is a non-private one, whatever `shared` says. The kernel keeps private sleepers apart from all others: a
+waiter and a waker who differ in the flag miss each other in silence, be it Python and C or two Words at one address.
+So nobody sets it, aiopark.h included. That costs a call 0.1 to 0.2 µs, in which the kernel looks at the page; then it
+finds the same sleepers, if the memory is this process' alone. And since Linux 6.16 the first thread gives a process a
+table of its own for private futexes, in which no wake finds the private waits that an io_uring holds since before;
+the others stay where they are.
+
 Sources: man 2 futex; kernel/futex/syscalls.c; the syscall.tbl of each architecture for the numbers.
 """
 
@@ -9,15 +16,13 @@ import math
 import platform
 import sys
 import time
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Self
 
-from aiopark._os._backend import LONGEST_WAIT, call_and_errno, call_failed, load_keeping_gil
+from aiopark._os._backend import LONGEST_WAIT, Probed, call_and_errno, call_failed, load_keeping_gil
 
 WAKE: Final = 1
 WAIT_BITSET: Final = 9  # unlike WAIT, its deadline is absolute, on CLOCK_MONOTONIC
-PRIVATE: Final = 128
 MATCH_ANY: Final = 0xFFFFFFFF
-_SCOPES: Final = ((False, PRIVATE), (True, 0))
 _ONE: Final = ctypes.c_long(1)
 _ALL: Final = ctypes.c_long(0x7FFFFFFF)
 
@@ -30,10 +35,13 @@ _FUTEX: Final = {
 _FUTEX_TIME64: Final = 422
 
 _WAIT_ERRORS: Final = frozenset({errno.EAGAIN, errno.ETIMEDOUT, errno.EINTR})
+# Not mapped any more: the waker has just written the word, so the owner has seen that and has since given the memory
+# back. Nobody sleeps there.
+_WAKE_ERRORS: Final = frozenset({errno.EFAULT})
 
 
 def architecture(machine: str, pointer_bytes: int) -> str:
-    """Name the system call table that this process uses: a 32-bit Python may run on a 64-bit kernel."""
+    """Return the name of the system call table that this process uses: a 32-bit Python may run on a 64-bit kernel."""
     machine = machine.lower()
     wide = pointer_bytes == 8
     if machine in {"x86_64", "amd64"} or (machine.startswith("i") and machine.endswith("86")):
@@ -58,8 +66,8 @@ class Timespec64(ctypes.Structure):
     _fields_ = (("sec", ctypes.c_int64), ("nsec", ctypes.c_int64))
 
 
-class Futex:
-    """Linux' futex as a Backend.
+class Futex(Probed):
+    """Linux' futex as a Backend. It reaches other processes that map the cell, whatever `shared` says.
 
     Example:
         >>> import sys
@@ -83,27 +91,10 @@ class Futex:
         self._wake.argtypes, self._wake.restype = (ctypes.c_long,) * 4, ctypes.c_long
         # Converted once, not at each call: a wake takes 0.6 µs so, and 2.0 µs with seven Python ints.
         self._number, self._any, self._null = (ctypes.c_long(value) for value in (number, MATCH_ANY, 0))
-        self._wait_operation = {shared: ctypes.c_long(WAIT_BITSET | scope) for shared, scope in _SCOPES}
-        self._wake_operation = {shared: ctypes.c_long(WAKE | scope) for shared, scope in _SCOPES}
+        self._wait_operation, self._wake_operation = ctypes.c_long(WAIT_BITSET), ctypes.c_long(WAKE)
 
     @classmethod
-    def create(cls) -> "Futex | None":
-        """Give the backend, or None where `refusal()` has a reason. Does not block.
-
-        Returns:
-            The backend for this machine.
-        """
-        found = cls._probe()
-        return found if isinstance(found, cls) else None
-
-    @classmethod
-    def refusal(cls) -> str | None:
-        """Say why `create()` gives None here, or None if it works. Does not block."""
-        found = cls._probe()
-        return found if isinstance(found, str) else None
-
-    @classmethod
-    def _probe(cls) -> "Futex | str":
+    def _probe(cls) -> Self | str:
         if not sys.platform.startswith("linux"):
             return f"futex is Linux' own call, and this is {sys.platform}"
         machine = architecture(platform.machine(), ctypes.sizeof(ctypes.c_void_p))
@@ -125,7 +116,14 @@ class Futex:
                 return backend
         return "; ".join(reasons)
 
-    def wait(self, address: int, expected: int, deadline: float | None = None, *, shared: bool = False) -> None:
+    def wait(
+        self,
+        address: int,
+        expected: int,
+        deadline: float | None = None,
+        *,
+        shared: bool = False,  # noqa: ARG002  # see above
+    ) -> None:
         """See `Backend.wait`."""
         at: ctypes.c_long | int = self._null
         if deadline is not None:
@@ -133,22 +131,28 @@ class Futex:
             nanoseconds = math.ceil(min(max(deadline, 0.0), time.monotonic() + LONGEST_WAIT) * 1e9)
             timespec = self._timespec(*divmod(nanoseconds, 1_000_000_000))
             at = ctypes.addressof(timespec)
-        call = (self._number, address, self._wait_operation[shared], expected, at, self._null, self._any)
+        call = (self._number, address, self._wait_operation, expected, at, self._null, self._any)
         if self._wait(*call) == -1 and ctypes.get_errno() not in _WAIT_ERRORS:
             # It may be the errno of a signal handler that ran in between: ask again, without that gap.
             result, error = call_and_errno(self._wait, *call)
             if result == -1 and error not in _WAIT_ERRORS:
                 raise call_failed("futex(FUTEX_WAIT_BITSET)", error, address)
 
-    def wake_one(self, address: int, *, shared: bool = False) -> None:
+    def wake_one(self, address: int, *, shared: bool = False) -> None:  # noqa: ARG002  # see above
         """See `Backend.wake_one`."""
-        if self._wake(self._number, address, self._wake_operation[shared], _ONE) == -1:
-            raise call_failed("futex(FUTEX_WAKE)", ctypes.get_errno(), address)
+        if self._wake(self._number, address, self._wake_operation, _ONE) == -1:
+            self._wake_failed(address, _ONE)
 
-    def wake_all(self, address: int, *, shared: bool = False) -> None:
+    def wake_all(self, address: int, *, shared: bool = False) -> None:  # noqa: ARG002  # see above
         """See `Backend.wake_all`."""
-        if self._wake(self._number, address, self._wake_operation[shared], _ALL) == -1:
-            raise call_failed("futex(FUTEX_WAKE)", ctypes.get_errno(), address)
+        if self._wake(self._number, address, self._wake_operation, _ALL) == -1:
+            self._wake_failed(address, _ALL)
+
+    def _wake_failed(self, address: int, count: ctypes.c_long) -> None:
+        # A wake that failed did nothing. Do it again for its errno, as in `wait`.
+        result, error = call_and_errno(self._wake, self._number, address, self._wake_operation, count)
+        if result == -1 and error not in _WAKE_ERRORS:
+            raise call_failed("futex(FUTEX_WAKE)", error, address)
 
 
 _nobody = ctypes.c_uint32()  # the probe wakes on it

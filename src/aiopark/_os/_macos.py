@@ -9,9 +9,9 @@ import errno
 import math
 import sys
 import time
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol, Self
 
-from aiopark._os._backend import LONGEST_WAIT, call_and_errno, call_failed, load_keeping_gil
+from aiopark._os._backend import LONGEST_WAIT, Probed, call_and_errno, call_failed, load_keeping_gil
 
 SIZE: Final = 4
 SYNC_SHARED: Final = 1
@@ -23,7 +23,10 @@ UINT32_MAX: Final = 0xFFFFFFFF
 
 # EFAULT: the page is not resident; the caller's next look at the cell brings it in. ENOMEM: try again.
 _WAIT_ERRORS: Final = frozenset({errno.EINTR, errno.EFAULT, errno.ENOMEM, errno.ETIMEDOUT})
-_WAKE_ERRORS: Final = frozenset({errno.ENOENT})  # nobody waits
+# ENOENT: nobody waits. EDOM: a stranger does, with another operation (8 bytes, say, as Apple's C++ library), since the
+# waker wrote the word, and its owner has seen that and has given the memory away. No EFAULT for memory that is not
+# mapped any more: ulock_wake() does not read it (it asks which object lies there, and takes a hole for object 0).
+_WAKE_ERRORS: Final = frozenset({errno.ENOENT, errno.EDOM})
 
 
 class _Calls(Protocol):
@@ -92,7 +95,7 @@ class _Ulock:
         return call_and_errno(self._wake, operation | (ULF_WAKE_ALL if everybody else 0), address, 0)
 
 
-class Ulock:
+class Ulock(Probed):
     """macOS' wait on an address as a Backend.
 
     Example:
@@ -110,29 +113,13 @@ class Ulock:
         self._calls = calls
 
     @classmethod
-    def create(cls) -> "Ulock | None":
-        """Give the backend, or None where `refusal()` has a reason. Does not block.
-
-        Returns:
-            The backend over the newest calls that this macOS has.
-        """
-        found = cls._probe()
-        return found if isinstance(found, cls) else None
-
-    @classmethod
-    def refusal(cls) -> str | None:
-        """Say why `create()` gives None here, or None if it works. Does not block."""
-        found = cls._probe()
-        return found if isinstance(found, str) else None
-
-    @classmethod
-    def _probe(cls) -> "Ulock | str":
+    def _probe(cls) -> Self | str:
         if sys.platform != "darwin":
             return f"os_sync_wait_on_address and __ulock_wait are macOS' own calls, and this is {sys.platform}"
         return cls._load(None)
 
     @classmethod
-    def _load(cls, library: str | None) -> "Ulock | str":
+    def _load(cls, library: str | None) -> Self | str:
         # CDLL gives the GIL up while the call waits.
         waits, wakes = ctypes.CDLL(library, use_errno=True), load_keeping_gil(library, use_errno=True)
         for generation in (_OsSync, _Ulock):

@@ -14,14 +14,14 @@ finds the waiter.
 """
 
 import ctypes
-import os
 import sys
 import threading
 import time
 from collections.abc import Callable
 from operator import call
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Self
 
+from aiopark import _fork
 from aiopark._os._backend import LONGEST_WAIT
 
 # Windows' locks are not interruptible: a parked main thread looks for Ctrl-C this often.
@@ -50,8 +50,8 @@ def _bucket(address: int) -> _Bucket:
 
 
 def _take_out_and_wake(bucket: _Bucket, waiter: _Waiter) -> bool:
-    """Tell whether this call, and no other, took the waiter out. In one call of C, see above."""
-    # bool() stands for a waiter that is gone: it gives False, where the release of a lock gives None.
+    """Return whether this call, and no other, took the waiter out. In one call of C, see above."""
+    # bool() stands for a waiter that is gone: it returns False, where the release of a lock returns None.
     return next(map(call, map(bucket.pop, (waiter,), (bool,)))) is None
 
 
@@ -69,13 +69,13 @@ class Portable:
     supports_native_wake: ClassVar[bool] = False
 
     @classmethod
-    def create(cls) -> "Portable":
-        """Give the backend. Works everywhere, does not block."""
+    def create(cls) -> Self:
+        """Return the backend. Works everywhere, does not block."""
         return cls()
 
     @classmethod
     def refusal(cls) -> str | None:
-        """Say why `create()` gives None here: it never does."""
+        """Return None: `create()` works everywhere."""
         return None
 
     def wait(self, address: int, expected: int, deadline: float | None = None, *, shared: bool = False) -> None:
@@ -114,10 +114,7 @@ class Portable:
                 return
 
 
+@_fork.in_child
 def _after_fork_in_child() -> None:
     for bucket in _table:  # the parent's threads wait in no child
         bucket.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

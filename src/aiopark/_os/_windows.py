@@ -9,9 +9,9 @@ import math
 import sys
 import threading
 import time
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Self
 
-from aiopark._os._backend import LONGEST_WAIT, call_and_errno, call_failed, load_keeping_gil
+from aiopark._os._backend import LONGEST_WAIT, Probed, call_and_errno, call_failed, load_keeping_gil
 
 INFINITE: Final = 0xFFFFFFFF
 ERROR_TIMEOUT: Final = 1460
@@ -35,7 +35,7 @@ def milliseconds(remaining: float) -> int:
     return math.ceil(min(max(remaining, 0.0) * 1000, INFINITE - 1))
 
 
-class WaitAddress:
+class WaitAddress(Probed):
     """Windows' WaitOnAddress as a Backend: reaches the threads of this process, not other processes.
 
     Example:
@@ -58,23 +58,7 @@ class WaitAddress:
         self._wait, self._wake_single, self._wake_all = wait, wake_single, wake_all
 
     @classmethod
-    def create(cls) -> "WaitAddress | None":
-        """Load the three functions at run time; None where they are missing. Does not block.
-
-        Returns:
-            The backend, or None where `refusal()` has a reason.
-        """
-        found = cls._probe()
-        return found if isinstance(found, cls) else None
-
-    @classmethod
-    def refusal(cls) -> str | None:
-        """Say why `create()` gives None here, or None if it works. Does not block."""
-        found = cls._probe()
-        return found if isinstance(found, str) else None
-
-    @classmethod
-    def _probe(cls) -> "WaitAddress | str":
+    def _probe(cls) -> Self | str:
         if sys.platform != "win32":
             return f"WaitOnAddress is Windows' own call, and this is {sys.platform}"
         for library in LIBRARIES:

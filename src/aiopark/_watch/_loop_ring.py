@@ -1,48 +1,68 @@
-"""The io_uring of one loop, which waits for all words that its tasks park on.
+"""LoopRing: the io_uring of one loop, which waits for all cells that its tasks sleep on.
 
-Who writes what: all here is the loop's thread's, which alone may submit and reap. Only `Arm.take_off` and
-`LoopRing.close` may come from another: they wake the word, which takes every pending wait off it at once.
+All here is for the loop's own thread, which alone may submit and reap; but the collector may `close` the ring of a loop
+that is dead, on any thread.
 
-An arm is a wait in the kernel. Until it is `done`, either the kernel waits, or a completion is on its way, which will
-be reaped on this loop's thread, and hint whoever stands there then:
+A task submits its wait when it goes to sleep, and does so at no other time: so who holds the lease of an address, or has a
+task of this loop asleep in `wait_while`, is the only one on whose behalf a wait can enter the kernel. That is why a lease
+that ends can take all waits off, by one wake of the address, and be sure that none comes after.
 
-  A park that finds its arm not done may sleep. A completion that an earlier permit caused is one hint too many.
-  Stale waits are harmless for the same reason: one that swallows a wake passes it on as a hint.
+Asking the kernel which waits are completed costs 3 to 5 µs before a task can run. Where a few cells are watched, it is
+cheaper to look at them: `before_drain` hints those that changed, their tasks run, and then `after_drain` asks. Measured
+against a bare eventfd, from a native thread's wake to the next line of the task: 1.26 with it and 1.53 without on asyncio,
+1.72 and 2.13 on uvloop.
 
-Asking the kernel which waits are completed costs 3 to 5 µs before a task can run. Where a few words are watched, it is
-cheaper to look at them: `collect` hints those whose words hold a permit, the tasks run, and then `settle` asks.
-Measured against a bare eventfd, from a native thread's wake to the next line of the task: 1.26 with it and 1.53 without
-on asyncio, 1.72 and 2.13 on uvloop.
+Interruptions and failures have one remedy. Whatever raises in here (a signal handler, a system call that a sandbox has
+taken away, a loop that goes on on another thread) leaves the ring broken, and a broken ring is retired: everybody is taken
+off in the kernel and hinted, so that whoever still sleeps arms anew, on a new ring or, if there is none to be had, by a
+thread. A retirement that is interrupted goes on at the next call, for the ring stays broken until all of it is done.
 """
 
 from __future__ import annotations
 
 import itertools
+import logging
+import sys
 import weakref
 from typing import TYPE_CHECKING, Final
 
 from aiopark import _fork
-from aiopark._fence import full_fence
-from aiopark._os._io_uring import ForeignThreadError, Ring
-from aiopark._os._io_uring_probe import settle_private_futexes
-from aiopark._watch._arm import EXPECTED, Arm
-from aiopark._word import holds_permit
+from aiopark._cell import full_fence
+from aiopark._os._io_uring import NONE_LEFT, ForeignThreadError, Ring
+from aiopark._watch._kernel_wait import HINTED, OVER, WAITING, KernelWait
 
 if TYPE_CHECKING:
-    import ctypes
+    from collections.abc import Callable
 
+    from aiopark._cell import Cell
     from aiopark._watch._protocol import Hint
-    from aiopark._word import Word
 
-# Up to so many words are looked at, 0.2 µs each, before the kernel is asked.
+# Up to so many cells are looked at, 0.2 µs each, before the kernel is asked.
 FEW: Final = 16
 
 # Every ring of a loop. `add`, `discard` and `copy` of a set of weak references are atomic.
 rings: Final[set[weakref.ref[LoopRing]]] = set()
 
+_taken_away: Final[list[str]] = []  # what the kernel said when it took the rings away from this process
+_log: Final = logging.getLogger("aiopark")
+
+
+def taken_away() -> bool:
+    """Return whether the kernel has taken the rings away from this process, after it had granted some."""
+    return bool(_taken_away)
+
+
+def note(error: OSError) -> None:
+    """Note that the kernel refused a ring that should work, and say so once in the log."""
+    if isinstance(error, ForeignThreadError) or error.errno in NONE_LEFT:
+        return  # that passes
+    if not _taken_away:
+        _taken_away.append(str(error))
+        _log.warning("io_uring is refused from now on (%s): threads watch words instead", error)
+
 
 class LoopRing:
-    """The ring of one loop, a `Source` of it. For the loop's thread, but `close`.
+    """The ring, a `Source` of its loop.
 
     Args:
         eventfd: what the kernel writes to when it has completions.
@@ -51,168 +71,131 @@ class LoopRing:
         OSError: no ring is to be had.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_again",
-        "_arms",
-        "_early",
-        "_epoch",
-        "_eventfd",
-        "_numbers",
-        "_ring",
-        "_sent",
-        "token",
-    )
+    __slots__ = ("__weakref__", "_broken", "_epoch", "_eventfd", "_numbers", "_ring", "_token", "_waits")
 
     def __init__(self, eventfd: int) -> None:
         self._ring: Ring | None = None
-        self._arms: dict[int, Arm] = {}  # by the number of each wait
-        self._early: list[Arm] = []
-        self._again: list[tuple[Arm, int]] = []  # to wait once more, while the word holds that
-        # Queued once more, with the memory that the kernel will read.
-        self._sent: list[tuple[Arm, ctypes.c_uint32]] = []
+        self._broken = False
+        self._waits: Final[dict[int, KernelWait]] = {}  # by the number of each
         self._epoch: Final = _fork.epoch
         self._eventfd: Final = eventfd
         self._numbers: Final = itertools.count()
-        self.token = object()  # of the ring
-        settle_private_futexes()
+        self._token = object()
         self._ring = Ring(eventfd, full_fence)
         rings.add(weakref.ref(self, rings.discard))
 
     def __len__(self) -> int:
-        return len(self._arms) if self._epoch == _fork.epoch else 0
+        return len(self._waits) if self._epoch == _fork.epoch else 0
 
-    def arm(self, word: Word, seen: int, hint: Hint) -> Arm:
-        """Wait in the kernel until the word does not hold `seen`.
+    def arm(self, wait: KernelWait | None, cell: Cell, seen: int, hint: Hint) -> KernelWait:
+        """Wait in the kernel until the cell does not hold `seen`. In a task that is about to sleep.
+
+        Args:
+            wait: what this returned to the same owner before, on whatever ring.
+            cell: where.
+            seen: what the owner saw there.
+            hint: reaches the owner already.
+
+        Returns:
+            The wait, WAITING; or OVER if it has hinted since.
 
         Raises:
             OSError: the kernel refused.
+            RuntimeError: the loop is the parent's.
         """
         if self._epoch != _fork.epoch:
             raise RuntimeError("this event loop is the parent's, seen from a forked child: start a new one")
-        arm = Arm(self.token, word, hint)
-        ring = self._ring
-        if ring is None:
-            ring = self._ring = Ring(self._eventfd, full_fence)
-        mark = ring.mark()
-        number = next(self._numbers)
         try:
-            self._queue(ring, number, arm, seen)
-            self._submit(ring)
+            return self._arm(wait, cell, seen, hint)
         except ForeignThreadError:
-            self._retire()  # this arm too is done then, and its task tries again
+            self._retire()
+            return self._arm(None, cell, seen, hint)  # on a new ring, of this thread
         except BaseException:
-            if ring.take_back(mark):  # else the kernel has it, and what completes will be passed on
-                self._arms.pop(number, None)
+            self._retire()
             raise
-        return arm
 
-    def _queue(self, ring: Ring, number: int, arm: Arm, seen: int) -> None:
-        mark = ring.mark()
-        try:
-            # A number of its own for each wait, and noted first: no completion is ever one that nobody knows.
-            self._arms[number] = arm
-            while not ring.prepare(arm.word.address, seen, number, shared=arm.word.shared):
-                self._submit(ring)
-        except ForeignThreadError:
-            raise  # it is retired with the others
-        except BaseException:
-            if ring.mark() == mark:  # it is not in the queue
-                self._arms.pop(number, None)
-            raise
+    def _arm(self, wait: KernelWait | None, cell: Cell, seen: int, hint: Hint) -> KernelWait:
+        ring = self._whole_ring()
+        if wait is not None and wait.ring is self._token:
+            if wait.state is HINTED:
+                self._reap(ring)
+            if wait.state is not OVER:
+                wait.seen, wait.state = seen, WAITING
+                return wait
+        elif wait is not None and wait.state is not OVER:
+            cell.wake_all()  # on another ring; it should swallow no wake
+        cell.in_kernel = True
+        number = next(self._numbers)
+        wait = self._waits[number] = KernelWait(self._token, cell, seen, hint)
+        while not ring.prepare(cell.address, seen, number):
+            self._submit(ring)
+        self._submit(ring)
+        return wait
+
+    def _whole_ring(self) -> Ring:
+        if self._broken:
+            self._retire()
+        if self._ring is None:
+            self._ring = Ring(self._eventfd, full_fence)
+        return self._ring
 
     def _submit(self, ring: Ring) -> None:
         try:
             ring.submit()
         except BlockingIOError:
-            self._take(ring)
+            self._reap(ring)
             ring.submit()
 
-    def collect(self) -> None:
-        """See `Source.collect`."""
+    def before_drain(self) -> None:
+        """See `Source.before_drain`."""
         ring = self._ring
         if ring is None or self._epoch != _fork.epoch:
             return
-        if len(self._arms) > FEW:
-            self._reap(ring)
+        if self._broken:
+            self._retire()
+        elif len(self._waits) > FEW:
+            self.after_drain()
         elif ring.has_more():
-            for arm in list(self._arms.values()):
-                if not arm.word._keeps_memory:
-                    self._reap(ring)  # what lies at a bare address may be unmapped while we look
+            for wait in list(self._waits.values()):
+                if not wait.cell.keeps_memory:
+                    self.after_drain()  # what lies at a bare address may be unmapped while we look
                     return
-                memory = arm.memory
-                if memory is not None and holds_permit(memory):
-                    self._early.append(arm)
-                    arm.early = True
-                    arm.hint()
+                wait.look()
 
-    def settle(self) -> None:
-        """See `Source.settle`."""
+    def after_drain(self) -> None:
+        """See `Source.after_drain`."""
         ring = self._ring
-        if ring is not None and self._epoch == _fork.epoch:
+        if ring is None or self._epoch != _fork.epoch:
+            return
+        try:
             self._reap(ring)
+        except OSError as error:
+            self._retire()
+            note(error)
+        except BaseException:
+            self._retire()
+            raise
 
     def _reap(self, ring: Ring) -> None:
-        """Take what is completed, and wait on for those who sleep again already.
-
-        What an exception interrupts here goes on at the next call: it waits in `_again`, in the queue, or in `_sent`.
-        """
-        try:
-            self._take(ring)
-            while self._early:  # those that are not done, the kernel still waits for
-                arm = self._early[-1]
-                arm.early, arm.again = False, None
-                self._early.pop()
-            while self._again:
-                arm, seen = self._again[-1]
-                memory = arm.memory
-                if memory is None:  # taken off meanwhile
-                    arm.complete(0)
-                else:
-                    self._sent.append((arm, memory))
-                    self._queue(ring, next(self._numbers), arm, seen)
-                self._again.pop()
-            self._submit(ring)
-            while self._sent:
-                arm, memory = self._sent[-1]
-                if arm.memory is None:  # taken off before it was submitted
-                    arm.word._wake_all()
-                self._sent.pop()
-        except ForeignThreadError:
-            self._retire()
-
-    def _take(self, ring: Ring) -> None:
         for number, result in ring.completions():
-            arm = self._arms.get(number)
-            if arm is None:
-                continue  # interrupted before it counted as taken, so it comes twice
-            if arm.again is not None and result in EXPECTED:
-                self._again.append((arm, arm.again))
-                arm.again = None
-            else:
-                arm.complete(result)
-            self._arms.pop(number, None)
+            wait = self._waits.get(number)
+            if wait is not None:
+                wait.complete(result)
+                self._waits.pop(number, None)  # last: a retirement completes what is left
 
     def _retire(self) -> None:
-        """Give the ring up: the loop ran on another thread before, whose it is. All are hinted, and arm again.
-
-        The ring goes last: who is interrupted here finds it in place, and comes here again.
-        """
-        self.token = object()
-        for number, arm in list(self._arms.items()):
-            arm.take_off()
-            arm.complete(0)
-            self._arms.pop(number, None)
-        while self._again:
-            arm, _ = self._again[-1]
-            arm.take_off()
-            arm.complete(0)
-            self._again.pop()
-        self._early.clear()
-        self._sent.clear()
-        ring, self._ring = self._ring, None
+        """Give the ring up."""
+        self._broken = True
+        self._token = object()
+        for number, wait in list(self._waits.items()):
+            wait.cell.wake_all()
+            wait.complete(0)
+            self._waits.pop(number, None)
+        ring = self._ring
         if ring is not None:
             ring.close()
+        self._ring = None
+        self._broken = False
 
     def close(self) -> None:
         """See `Source.close`. The kernel waits no longer when it returns. Idempotent."""
@@ -221,5 +204,6 @@ class LoopRing:
         elif self._ring is not None:
             self._ring.close()
 
-    def __del__(self) -> None:
-        self.close()
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not is_finalizing():  # else the modules' globals may be gone; an argument is not
+            self.close()

@@ -1,26 +1,24 @@
-"""What a Parker needs from whoever waits in the kernel for it.
+"""What parks on a word needs from whoever waits in the kernel for it.
 
-A watch looks at the word and tells the Parker to look too; it never writes to the word. The permit stays there until
-the park that returns takes it, so there is nothing that a cancellation, a fork or the end of a loop could lose on its
-way from the word to the task.
+A watch looks at the cell and tells the sleeper to look too; it never writes to the cell. The permit stays there until the
+park that returns takes it, so there is nothing that a cancellation, a fork or the end of a loop could lose on its way from
+the cell to the task.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol, TypeVar
-
-S = TypeVar("S")
+from typing import Any, ClassVar, Protocol
 
 Hint = Callable[[], None]
-"""Tells the Parker, if it is still alive, to look at its word. From any thread; does not block."""
+"""Tells the sleeper, if there still is one, to look at the cell. From any thread; does not block."""
 
 SourceOf = Callable[[Callable[[int], Any]], Any]
 """The running loop's `source`, see `aiopark._loops`."""
 
 
 class Watch(Protocol):
-    """The watch of one Parker on one word. It ends when it is closed or collected.
+    """The watch of one Parker, or of one group of tasks, on one cell.
 
     Attributes:
         name: of the watcher: "uring" or "threads".
@@ -29,16 +27,24 @@ class Watch(Protocol):
     name: ClassVar[str]
 
     def arm(self, seen: int, source_of: SourceOf) -> None:
-        """See to it that a hint comes once the word no longer holds `seen`. In the task that is about to sleep.
+        """See to it that a hint comes once the cell no longer holds `seen`. In the task that is about to sleep.
 
         One hint; more may come. Armed already, it does nothing. The caller is what a hint reaches already, and looked
-        at the word after that.
+        at the cell after that.
 
         Raises:
             OSError: the kernel refused to wait, now or since the last call.
+            UnsupportedError: a ring is forced, and this loop can have none.
         """
         ...
 
     def close(self) -> None:
-        """Stop, and let go of the word's memory. From any thread; waits for a watch thread to end."""
+        """Let no thread wait for it any more. From any thread; blocks for the moment in which a watch thread ends.
+
+        What a ring still waits for ends with the lease of the address, or by `Cell.wake_all`.
+        """
+        ...
+
+    def close_later(self) -> None:
+        """Do the same, and do not wait: from a finalizer."""
         ...

@@ -1,136 +1,86 @@
-"""A thread of its own waits for each watched word: where the kernel offers nothing better.
+"""A thread of its own waits for each watched cell: where the kernel offers nothing better.
 
 Who writes what:
-  _armed    True by the owner of the word (`arm`), False by the thread, before it hints.
-  _again    a word of the watch itself: the owner deposits a permit (`arm`), the thread takes it.
-  closing   True by whoever closes or collects the watch.
-  failure   by the thread, before its last hint.
+  _seen, _armed   what the owner saw, and True, by the owner (`arm`); False by the thread, before it hints.
+  _again          a hint to the thread itself: by `arm` and by `close`.
+  closing         True by whoever closes the watch.
+  failure         by the thread, before its last hint.
 
-The thread: park on `_again`; then sleep as long as the word holds no permit; `_armed = False`; hint; and from the
-start. The owner: stand where a hint finds it; look at the word; unless `_armed`, set it and unpark `_again`; sleep.
+The thread: sleep on `_again`; if armed, sleep as long as the cell holds `_seen`; `_armed = False`; hint; and from the
+start. The owner: stand where a hint finds it; look at the cell; arm; sleep.
 
-  The owner finds `_armed` False: the thread will look at the word after that, and no hint is missed.
-  The owner finds it True: the thread has yet to set it False, and hints after that, when the owner stands there.
-  Whether the word changes before, between or after does not matter: the thread sleeps on what it saw last, so the
-  kernel compares, and a permit stays until the owner takes it. A thread that slept on a word with a permit until it
-  changes could sleep through "taken, deposited again": that is why it waits for `_again` and not for the word.
+  The thread has not yet set `_armed` False: it hints after that, when the owner stands there.
+  It has: the owner's `_armed` and `_again` come after, and it looks at the cell once more.
+  Whether the cell changes before, between or after does not matter: the thread sleeps on what it looked at last, so the
+  kernel compares, and a permit stays until the owner takes it. A thread that slept on a cell with a permit until it changes
+  could sleep through "taken, deposited again": that is why it waits for `_again` and not for the cell.
 """
 
 from __future__ import annotations
 
-import _thread
-import os
-import sys
+import errno
+import math
 import threading
-import time
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from aiopark import _fork
-from aiopark._fence import full_fence
-from aiopark._thread_parker import ThreadParker
-from aiopark._word import PERMIT, Word
+from aiopark._cell import Cell, full_fence
+from aiopark._errors import ClosedError
+from aiopark._thread_waiter import ThreadWaiter
 
 if TYPE_CHECKING:
     from aiopark._watch._protocol import Hint, SourceOf
 
-# Bytes. A watch thread calls one wait and one hint; but a finalizer of anybody's may run there, so not the least.
-STACK: Final = 512 * 1024
-# Seconds until a thread that should end is asked again.
-PATIENCE: Final = 0.001
-_stack = threading.RLock()  # over threading.stack_size, which is the process'
-
-# Every watch thread that runs in this process. `add` and `discard` of a set are atomic.
-running: Final[set[WatchThread]] = set()
+NAME_OF_THREADS: Final = "aiopark-watch-"
 
 
 class WatchThread:
     """The thread, and what it shares with the watch. It refers to neither the watch nor the Parker."""
 
-    def __init__(self, word: Word, hint: Hint) -> None:
+    def __init__(self, cell: Cell, hint: Hint) -> None:
         self.epoch: Final = _fork.epoch
         self.closing = False
         self.failure: BaseException | None = None
-        self.address: Final = word.address
-        self._word: Final = word
+        self.thread: Final = threading.Thread(target=self._run, name=f"{NAME_OF_THREADS}{cell.address:#x}", daemon=True)
+        self._cell: Final = cell
         self._hint: Final = hint
-        self._again: Final = ThreadParker()
+        self._again: Final = ThreadWaiter()
         self._armed = False
-        self.thread: Final = threading.Thread(target=self._run, name=f"aiopark-watch-{word.address:#x}", daemon=True)
+        self._seen = 0
 
     def start(self) -> None:
+        """Start the thread."""
         try:
-            running.add(self)
-            with _stack:
-                before = threading.stack_size()
-                try:
-                    threading.stack_size(STACK)
-                    self.thread.start()
-                finally:
-                    try:
-                        threading.stack_size(before)
-                    except BaseException:
-                        threading.stack_size(before)  # a signal handler that raises came first
-                        raise
-        except BaseException:  # no thread to be had; or a signal handler that raises, and there is one nobody knows
-            self.closing = True
-            self._again.unpark()
-            if self.thread.ident is None:
-                running.discard(self)
-            raise
+            self.thread.start()
+        except RuntimeError as error:
+            raise OSError(errno.EAGAIN, f"no thread to watch the word at {self._cell.address:#x}: {error}") from error
 
-    def arm(self) -> None:
-        full_fence()  # Pairs with: the fence in _run. The caller's place in the slot is visible before this look.
-        if not self._armed:
-            try:
-                self._armed = True
-                self._again.unpark()
-            except BaseException:
-                self._again.unpark()  # a signal handler that raises came in between
-                raise
+    def arm(self, seen: int) -> None:
+        """Have the thread wait while the cell holds `seen`."""
+        full_fence()  # Pairs with: the fence in _run. The caller's place, where a hint finds it, is visible before this.
+        self._seen = seen
+        self._armed = True
+        self._again.wake()  # one too many costs the thread a look, and no call of `arm` has to know what the last one did
 
-    def stop(self) -> bool:
-        """Ask the thread to end. False: it may have been on its way to sleep, and have missed it; ask again."""
+    def stop(self) -> None:
+        """Have the thread end soon. It has to be woken in the kernel too, if it is among the cell's sleepers."""
         self.closing = True
-        self._again.unpark()
-        if self in running:
-            try:
-                self._word._wake_all()
-            except OSError:
-                if self in running:
-                    raise  # else it has ended, and somebody unmapped the word since
-        return not self.thread.is_alive()
-
-    def stop_later(self) -> None:
-        """Ask the thread to end, without waiting: from a finalizer, or from the thread itself."""
-        # Another thread asks again. Not a threading.Thread, whose lock may be held by what a finalizer interrupts.
-        if not self.stop() and not sys.is_finalizing():
-            _thread.start_new_thread(_stop, (self,))
+        self._again.wake()
 
     def _run(self) -> None:
-        word = self._word
-        memory = word._cell  # held until the kernel is done with it
         try:
-            while True:
-                self._again.park()
-                if self.closing:
-                    break
-                while (value := word.load()) != PERMIT and not self.closing:
-                    word._wait(value)
-                self._armed = False
-                full_fence()  # Pairs with: the fence in arm.
-                self._hint()
+            while not self.closing:
+                if self._armed:
+                    self._cell.sleep_until(lambda value: value != self._seen, lambda: self.closing, self, None)
+                    self._armed = False
+                    full_fence()  # Pairs with: the fence in arm.
+                    self._hint()
+                self._again.sleep(math.inf)
+        except ClosedError:
+            pass  # it was stopped
         except BaseException as error:
             self.failure = error
             self._hint()
-        finally:
-            del memory
-            running.discard(self)  # from now on the word may be another's
-
-
-def is_waited_for(address: int) -> bool:
-    """Tell whether a watch thread, other than this one, still uses the word at the address."""
-    here = threading.current_thread()
-    return any(thread.address == address and thread.thread is not here for thread in running.copy())
 
 
 class ThreadWatch:
@@ -138,25 +88,24 @@ class ThreadWatch:
 
     name: ClassVar[str] = "threads"
 
-    __slots__ = ("__weakref__", "_closed", "_hint", "_thread", "_word")
+    __slots__ = ("_cell", "_closed", "_hint", "_thread")
 
-    def __init__(self, word: Word, hint: Hint) -> None:
+    def __init__(self, cell: Cell, hint: Hint) -> None:
         self._thread: WatchThread | None = None
         self._closed = False
-        self._word: Final = word
+        self._cell: Final = cell
         self._hint: Final = hint
 
     def arm(self, seen: int, source_of: SourceOf) -> None:  # noqa: ARG002  # the thread looks itself
         """See `Watch.arm`. Starts the thread at the first call, and in a child of a fork."""
-        thread = self._thread
-        if thread is None or thread.epoch != _fork.epoch:
-            thread = WatchThread(self._word, self._hint)
+        thread = self._mine()
+        if thread is None or thread.thread.ident is None:  # a start that was interrupted, or failed
+            thread = self._thread = WatchThread(self._cell, self._hint)
             thread.start()
-            self._thread = thread
         if thread.failure is not None:
             self._thread = None  # it has ended; the next park tries again
             raise thread.failure
-        thread.arm()
+        thread.arm(seen)
         if self._closed:  # by another thread, meanwhile
             self.close()
 
@@ -164,37 +113,27 @@ class ThreadWatch:
         """See `Watch.close`."""
         self._closed = True
         thread = self._mine()
-        if thread is None:
-            return
-        if thread.thread is threading.current_thread():
-            thread.stop_later()  # called by a finalizer, say, or by what a hint woke
-        else:
-            # At exit no thread ends any more, it is just stopped.
-            while not thread.stop() and not sys.is_finalizing():
-                thread.thread.join(PATIENCE)
-        if self._thread is thread:
-            self._thread = None  # last: a close that is interrupted may be called again
+        if thread is not None and thread.thread.ident is not None:
+            thread.stop()
+            self._cell.wake_until_gone(thread)
+            if thread.thread is not threading.current_thread():  # a finalizer, or what a hint woke, may close it there
+                thread.thread.join()
 
-    def __del__(self) -> None:
+    def close_later(self) -> None:
+        """See `Watch.close_later`."""
+        self._closed = True
         thread = self._mine()
         if thread is not None:
-            thread.stop_later()
+            thread.stop()
+            self._cell.wake_all()
+            if thread in self._cell.sleepers:
+                self._cell.wake_until_gone_later(thread)
 
     def _mine(self) -> WatchThread | None:
         thread = self._thread
         return None if thread is None or thread.epoch != _fork.epoch else thread
 
 
-def _stop(thread: WatchThread) -> None:
-    while not thread.stop():
-        time.sleep(PATIENCE)
-
-
-def _after_fork_in_child() -> None:
-    global _stack  # noqa: PLW0603  # a thread of the parent may have held it
-    _stack = threading.RLock()
-    running.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+def waiter_threads() -> int:
+    """Return how many threads wait on behalf of tasks."""
+    return sum(thread.name.startswith(NAME_OF_THREADS) for thread in threading.enumerate())

@@ -3,18 +3,27 @@
  *
  * Header only. C11 and C++17; Linux, Windows 8 and later (link with -lsynchronization), macOS 10.12 and later.
  *
- * The word is a uint32_t, aligned to 4 bytes: 1 = parked (no permit), 0 = unparked (permit); no other value. At most
- * one permit is stored. A word has one owner that parks, one thread at a time; anyone unparks. In Python the same
- * word is an `aiopark.Word`; its `address` is what these functions take.
+ * The word is a uint32_t, aligned to 4 bytes: 1 = parked (no permit), 0 = unparked (permit). Any other value counts as
+ * no permit, and nothing here stores one. At most one permit is stored. A word has one owner that parks, one thread at
+ * a time; anyone unparks. In Python the same word is an `aiopark.Word`; its `address` is what these functions take.
  *
- * `shared` is 0 for memory of this process, and 1 for memory that several processes map. Everybody who uses a word
- * says the same, Python's `Word.shared` included: the kernel keeps private and shared sleepers apart.
+ * Two sets of the same functions:
  *
- * Memory ordering. An unpark is an exchange with release: what was written before it is seen by whoever takes the
- * permit, and since it is an exchange that also holds when several unparks made this one permit. The owner takes the
- * permit by an exchange that stores 1, and a full fence: nothing after it is read before the 1 is visible, so an unpark
- * that comes later is never overwritten unseen, even one by a plain store. The kernel compares the word and goes to
- * sleep in one step, and no wake that follows a store misses a sleeper which compared before it.
+ *     aiopark_prepare_park(word)               aiopark_shared_prepare_park(word)
+ *     aiopark_park(word)                       aiopark_shared_park(word)
+ *     aiopark_park_timeout(word, nanoseconds)  aiopark_shared_park_timeout(word, nanoseconds)
+ *     aiopark_unpark(word)                     aiopark_shared_unpark(word)
+ *     aiopark_unpark_coalesced(word)           aiopark_shared_unpark_coalesced(word)
+ *
+ * The left one is for memory of this process, the right one for memory that several processes map. On Linux both do the
+ * same. On macOS the kernel keeps the two kinds of sleepers apart: there, everybody who uses a word takes the same set,
+ * and Python's `Word.shared` says the same. On Windows the right one does not compile.
+ *
+ * Memory ordering. Every unpark is an exchange: what was written before it is seen by whoever takes the permit, also
+ * when several unparks made this one permit. The owner takes the permit by an exchange that stores 1, and a full fence:
+ * nothing after it is read before the 1 is visible, so an unpark that comes later is never overwritten unseen, even one
+ * by a plain store. The kernel compares the word and goes to sleep in one step, and no wake that follows a store misses
+ * a sleeper which compared before it.
  *
  * Errors. An interrupted call, a spurious wake-up and a changed word mean "look again" and are never visible. Whatever
  * else a wait fails with means misuse: a word that is not aligned or not mapped, or a sandbox without the system call.
@@ -82,8 +91,9 @@ static inline void aiopark_detail_fence(void) {
 
 /* ---- The operating system: a monotonic clock in nanoseconds, a wait, a wake.
  *
- * aiopark_detail_wait sleeps while the word is 1, at most until the clock reaches `until`; forever if that is
- * negative. `now` is a recent time of the clock. The caller keeps until - now within AIOPARK_DETAIL_LONGEST_WAIT. */
+ * aiopark_detail_wait sleeps while the word is as it was `seen`, at most until the clock reaches `until`; forever if
+ * that is negative. `now` is a recent time of the clock. The caller keeps until - now within
+ * AIOPARK_DETAIL_LONGEST_WAIT. */
 
 /* One hour: what every kernel's argument holds (__ulock_wait: 71 minutes). Longer waits go round again. */
 #define AIOPARK_DETAIL_LONGEST_WAIT (INT64_C(3600) * 1000 * 1000 * 1000)
@@ -102,13 +112,12 @@ static inline int64_t aiopark_detail_now(void) {
            ticks.QuadPart % frequency.QuadPart * 1000000000 / frequency.QuadPart;
 }
 
-/* WaitOnAddress reaches the threads of this process only, whatever `shared` says: there is no call for more. */
-static inline void aiopark_detail_wait(uint32_t *word, int64_t now, int64_t until, int shared) {
-    uint32_t parked = 1;
+/* `shared` is 0: see the end of this file. */
+static inline void aiopark_detail_wait(uint32_t *word, uint32_t seen, int64_t now, int64_t until, int shared) {
     /* Rounded up, and far below INFINITE. */
     DWORD milliseconds = until < 0 ? INFINITE : (DWORD)((until - now + 999999) / 1000000);
     (void)shared;
-    if (!WaitOnAddress(word, &parked, sizeof parked, milliseconds) && GetLastError() != ERROR_TIMEOUT) abort();
+    if (!WaitOnAddress(word, &seen, sizeof seen, milliseconds) && GetLastError() != ERROR_TIMEOUT) abort();
 }
 
 static inline void aiopark_detail_wake(uint32_t *word, int shared) {
@@ -131,12 +140,12 @@ static inline int64_t aiopark_detail_now(void) {
     return (int64_t)(ticks / base.denom * base.numer + ticks % base.denom * base.numer / base.denom);
 }
 
-static inline void aiopark_detail_wait(uint32_t *word, int64_t now, int64_t until, int shared) {
+static inline void aiopark_detail_wait(uint32_t *word, uint32_t seen, int64_t now, int64_t until, int shared) {
     int before = errno;
     /* Rounded up; zero would wait forever. 1 and 3: UL_COMPARE_AND_WAIT and its _SHARED. */
     uint32_t microseconds = until < 0 ? 0 : (uint32_t)((until - now + 999) / 1000);
     /* EFAULT: the page is not resident; the next look at the word brings it in. ENOMEM: try again. */
-    if (__ulock_wait(shared ? 3 : 1, word, 1, microseconds) < 0 && errno != EINTR && errno != ETIMEDOUT &&
+    if (__ulock_wait(shared ? 3 : 1, word, seen, microseconds) < 0 && errno != EINTR && errno != ETIMEDOUT &&
         errno != EFAULT && errno != ENOMEM) abort();
     errno = before;
 }
@@ -179,103 +188,195 @@ static inline int64_t aiopark_detail_now(void) {
     return at64[0] * 1000000000 + at64[1];
 }
 
-/* Give 0 or the error number. The flag 128 is FUTEX_PRIVATE_FLAG, the last argument FUTEX_BITSET_MATCH_ANY. */
-static inline int aiopark_detail_futex(uint32_t *word, long operation, int64_t until, int shared) {
+/* Give 0 or the error number. `value` is what the word is compared with, or how many are woken. The last argument of
+ * the call is FUTEX_BITSET_MATCH_ANY. FUTEX_PRIVATE_FLAG, which would save a tenth of a microsecond, is never set:
+ * private and shared sleepers do not meet. So `shared` makes no difference on Linux. */
+static inline int aiopark_detail_futex(uint32_t *word, long operation, uint32_t value, int64_t until) {
     int before = errno, error = ENOSYS;
-    long call = operation | (shared ? 0 : 128);
 #if defined(SYS_futex) && SYS_futex != AIOPARK_DETAIL_FUTEX_TIME64
     aiopark_detail_long at[2] = {(aiopark_detail_long)(until / 1000000000), (aiopark_detail_long)(until % 1000000000)};
-    error = syscall(SYS_futex, word, call, 1L, until < 0 ? NULL : at, NULL, -1L) < 0 ? errno : 0;
+    error = syscall(SYS_futex, word, operation, (long)value, until < 0 ? NULL : at, NULL, -1L) < 0 ? errno : 0;
 #endif
     if (error == ENOSYS && sizeof(void *) == 4) {
         int64_t at64[2] = {until / 1000000000, until % 1000000000};
-        long result = syscall(AIOPARK_DETAIL_FUTEX_TIME64, word, call, 1L, until < 0 ? NULL : at64, NULL, -1L);
-        error = result < 0 ? errno : 0;
+        void *time = until < 0 ? NULL : at64;
+        error = syscall(AIOPARK_DETAIL_FUTEX_TIME64, word, operation, (long)value, time, NULL, -1L) < 0 ? errno : 0;
     }
     errno = before;
     return error;
 }
 
-static inline void aiopark_detail_wait(uint32_t *word, int64_t now, int64_t until, int shared) {
+static inline void aiopark_detail_wait(uint32_t *word, uint32_t seen, int64_t now, int64_t until, int shared) {
     /* FUTEX_WAIT_BITSET: its time is absolute, on CLOCK_MONOTONIC. */
-    int error = aiopark_detail_futex(word, 9, until, shared);
+    int error = aiopark_detail_futex(word, 9, seen, until);
     (void)now;
+    (void)shared;
     if (error != 0 && error != EAGAIN && error != EINTR && error != ETIMEDOUT) abort();
 }
 
 /* FUTEX_WAKE, one. Errors about the address are not ours: the word was just written, so its owner, who saw that, has
  * since given the memory back or to another use. Nobody sleeps there, and at worst a stranger looks again. */
 static inline void aiopark_detail_wake(uint32_t *word, int shared) {
-    if (aiopark_detail_futex(word, 1, -1, shared) == ENOSYS) abort();
+    (void)shared;
+    if (aiopark_detail_futex(word, 1, 1, -1) == ENOSYS) abort();
 }
 
 #endif
 
-/* Take the permit if there is one: 1, or 0. Owner only. */
-static inline int aiopark_detail_take(uint32_t *word) {
-    if (aiopark_detail_load(word) != 0) return 0; /* Pairs with: the release in whoever stored 0. */
-    aiopark_detail_exchange(word, 1);             /* Acquires from an unpark that came since the load, too. */
-    aiopark_detail_fence();                       /* Pairs with: "data = x; word = 0" of an unpark by a plain store. */
-    return 1;
+/* ---- The protocol, for both kinds of memory. */
+
+/* Take the permit if there is one. Gives what was found: 0, the permit, now taken; or what to sleep on. Owner only. */
+static inline uint32_t aiopark_detail_take(uint32_t *word) {
+    uint32_t seen = aiopark_detail_load(word); /* Pairs with: the release in whoever stored 0. */
+    if (seen == 0) {
+        aiopark_detail_exchange(word, 1); /* Acquires from an unpark that came since the load, too. */
+        aiopark_detail_fence();           /* Pairs with: "data = x; word = 0" of an unpark by a plain store. */
+    }
+    return seen;
 }
 
-/* ---- What you call. */
-
-/* Drop a stale permit: what was unparked before no longer counts.
- *
- * For the owner. Does not block. Stores 1, then a full fence, since "prepare, look at the data, park" may follow.
- * Pairs with: the release in aiopark_unpark and Word.unpark. */
-static inline void aiopark_prepare_park(uint32_t *word) {
+static inline void aiopark_detail_prepare_park(uint32_t *word) {
     aiopark_detail_exchange(word, 1);
-    aiopark_detail_fence();
+    aiopark_detail_fence(); /* "prepare, look at the data, park" may follow. Pairs with: as in aiopark_detail_take. */
 }
 
-/* Sleep until there is a permit, and take it.
- *
- * For the owner. Blocks; gives up no lock of Python's, so release the GIL before. Acquire, then a full fence.
- * Pairs with: the release in aiopark_unpark and Word.unpark. */
-static inline void aiopark_park(uint32_t *word, int shared) {
-    while (!aiopark_detail_take(word)) aiopark_detail_wait(word, 0, -1, shared);
+static inline void aiopark_detail_park(uint32_t *word, int shared) {
+    uint32_t seen;
+    while ((seen = aiopark_detail_take(word)) != 0) aiopark_detail_wait(word, seen, 0, -1, shared);
 }
 
-/* Sleep until there is a permit, and take it, or until `ns` nanoseconds have passed.
- *
- * Gives 1: unparked, the permit is taken; 0: timed out, never early. In a tie the unpark wins. ns <= 0 only looks. The
- * deadline is computed once, on a monotonic clock; one past the end of that clock is 292 years away.
- *
- * For the owner. Blocks, as aiopark_park does, unless ns <= 0. Memory ordering of aiopark_park if it gives 1, none
- * that counts if it gives 0. Pairs with: the release in aiopark_unpark and Word.unpark. */
-static inline int aiopark_park_timeout(uint32_t *word, int64_t ns, int shared) {
-    int64_t now, deadline;
-    if (aiopark_detail_take(word)) return 1;
-    if (ns <= 0) return 0;
+static inline int aiopark_detail_park_timeout(uint32_t *word, int64_t nanoseconds, int shared) {
+    int64_t now, deadline, until;
+    uint32_t seen = aiopark_detail_take(word);
+    if (seen == 0 || nanoseconds <= 0) return seen == 0;
     now = aiopark_detail_now();
-    deadline = ns > INT64_MAX - now ? INT64_MAX : now + ns;
-    while (!aiopark_detail_take(word)) { /* the permit first, the clock second */
+    deadline = nanoseconds > INT64_MAX - now ? INT64_MAX : now + nanoseconds;
+    while ((seen = aiopark_detail_take(word)) != 0) { /* the permit first, the clock second */
         now = aiopark_detail_now();
         if (now >= deadline) return 0;
-        aiopark_detail_wait(word, now,
-                            deadline - now > AIOPARK_DETAIL_LONGEST_WAIT ? now + AIOPARK_DETAIL_LONGEST_WAIT : deadline,
-                            shared);
+        until = deadline - now > AIOPARK_DETAIL_LONGEST_WAIT ? now + AIOPARK_DETAIL_LONGEST_WAIT : deadline;
+        aiopark_detail_wait(word, seen, now, until, shared);
     }
     return 1;
 }
 
-/* Deposit the permit, and wake the owner if it sleeps.
- *
- * For anyone: any thread, any process that maps the word, on Linux and macOS a signal handler. Never blocks. Release.
- * Pairs with: the acquire in aiopark_park and ThreadParker.park, and the kernel's comparison.
- *
- * It wakes even if a permit was there already. Skipping that would be safe if whoever stored the earlier 0 always woke;
- * but in Python Word.store(0) wakes nobody, an UnparkHandle may wake late or never, and a process can die between the
- * two steps. The owner may then still sleep, and this unpark is the one that wakes it.
- *
- * The word is not touched after the store: the wake passes on only its address. So the owner may free it once it has
+/* The word is not touched after the exchange: the wake passes on only its address. So the owner may free it once it has
  * the permit. */
-static inline void aiopark_unpark(uint32_t *word, int shared) {
-    aiopark_detail_exchange(word, 0);
+static inline void aiopark_detail_unpark(uint32_t *word, int shared) {
+    aiopark_detail_exchange(word, 0); /* Pairs with: aiopark_detail_take, and its like in Python. */
     aiopark_detail_wake(word, shared);
 }
+
+/* No wake is lost. The owner sleeps only if the kernel found the word parked (not 0). The first who deposits a permit
+ * after that moment finds it parked as well, so wakes after its exchange. An exchange that gives 0 comes later still,
+ * and no permit was taken in between: the owner is awake and will look, or that wake is on its way.
+ *
+ * No data is lost either, which is why this is an exchange and not a look at the word. One that gives 0 comes, among
+ * all modifications of the word, before the store of 1 by which the owner takes this permit. The full fence after that
+ * store makes the owner see what was written before the exchange, whichever 0 it read: an earlier one, since Python's
+ * owner takes by a load and a store, or a later one that Word.unpark stored. (Where there are exchanges only, the
+ * owner's acquire says so as well, by the release sequence that they form.) */
+static inline void aiopark_detail_unpark_coalesced(uint32_t *word, int shared) {
+    /* Pairs with: aiopark_detail_take, and its like in Python. */
+    if (aiopark_detail_exchange(word, 0) != 0) aiopark_detail_wake(word, shared);
+}
+
+/* ---- What you call, for memory of this process. */
+
+/* Drop a stale permit: what was unparked before no longer counts.
+ *
+ * For the owner. Does not block. Stores 1, then a full fence, since "prepare, look at the data, park" may follow. */
+static inline void aiopark_prepare_park(uint32_t *word) {
+    aiopark_detail_prepare_park(word);
+}
+
+/* Sleep until there is a permit, and take it.
+ *
+ * For the owner. Blocks; gives up no lock of Python's, so release the GIL before. Acquire, then a full fence. */
+static inline void aiopark_park(uint32_t *word) {
+    aiopark_detail_park(word, 0);
+}
+
+/* Sleep until there is a permit, and take it, or until the nanoseconds have passed.
+ *
+ * Gives 1: unparked, the permit is taken; 0: timed out, never early. In a tie the unpark wins. 0 and less only looks.
+ * The deadline is computed once, on a monotonic clock; one past the end of that clock is 292 years away.
+ *
+ * For the owner. Blocks, as aiopark_park does, unless it only looks. Memory ordering of aiopark_park if it gives 1,
+ * none that counts if it gives 0. */
+static inline int aiopark_park_timeout(uint32_t *word, int64_t nanoseconds) {
+    return aiopark_detail_park_timeout(word, nanoseconds, 0);
+}
+
+/* Deposit the permit, and wake the owner if it sleeps.
+ *
+ * For anyone: any thread, on Linux and macOS a signal handler. Never blocks. Release.
+ *
+ * It makes the system call even if a permit was there already. Whoever deposited that one need not have woken: in
+ * Python Word.store(0) wakes nobody, an UnparkHandle may wake late or never, and a process can die between the two
+ * steps. The owner may then still sleep, and this unpark is the one that wakes it. */
+static inline void aiopark_unpark(uint32_t *word) {
+    aiopark_detail_unpark(word, 0);
+}
+
+/* Deposit the permit, and wake the owner if there was none: of many unparks that one park takes, the first makes the
+ * system call, and the others are an exchange each.
+ *
+ * For anyone, as aiopark_unpark, and with its memory ordering; but only where both of this holds:
+ *
+ * - Everybody who deposits a permit in this word wakes after it: by these functions, mixed as you like, or by Python's
+ *   Word.unpark. So there is no Word.store(0), no plain store, and no UnparkHandle whose unpark() is not called. Until
+ *   such a handle is called the owner sleeps on, whoever else unparks by this function.
+ * - Whoever deposits the permit lives to wake. If it is stopped between the two, the owner is woken when it goes on. If
+ *   it is killed there, the permit is in store, but the owner sleeps on until its timeout passes (it then takes the
+ *   permit), or until somebody calls aiopark_unpark or Word.unpark.
+ *
+ * The threads of one process die together, so here the second forbids no more than to end a single thread from outside:
+ * TerminateThread, asynchronous pthread_cancel, longjmp out of a signal handler. */
+static inline void aiopark_unpark_coalesced(uint32_t *word) {
+    aiopark_detail_unpark_coalesced(word, 0);
+}
+
+/* ---- What you call, for memory that several processes map.
+ *
+ * The same, but for two things. "Anyone" is any thread of any process that maps the word. And processes die one by one:
+ * aiopark_shared_unpark_coalesced is safe only if the owner parks with a timeout, or if somebody notices that a process
+ * has died and then calls aiopark_shared_unpark. */
+
+#if defined(_WIN32)
+
+/* WaitOnAddress and WakeByAddressSingle know the threads of one process only, and a program that does not compile is
+ * better than an owner that sleeps for ever. Nothing has this name, so that every compiler's error says it. */
+#define AIOPARK_DETAIL_NOT_SHARED aiopark_shared_is_not_for_Windows_WaitOnAddress_reaches_no_other_process
+#define aiopark_shared_prepare_park(word) AIOPARK_DETAIL_NOT_SHARED
+#define aiopark_shared_park(word) AIOPARK_DETAIL_NOT_SHARED
+#define aiopark_shared_park_timeout(word, nanoseconds) AIOPARK_DETAIL_NOT_SHARED
+#define aiopark_shared_unpark(word) AIOPARK_DETAIL_NOT_SHARED
+#define aiopark_shared_unpark_coalesced(word) AIOPARK_DETAIL_NOT_SHARED
+
+#else
+
+static inline void aiopark_shared_prepare_park(uint32_t *word) {
+    aiopark_detail_prepare_park(word);
+}
+
+static inline void aiopark_shared_park(uint32_t *word) {
+    aiopark_detail_park(word, 1);
+}
+
+static inline int aiopark_shared_park_timeout(uint32_t *word, int64_t nanoseconds) {
+    return aiopark_detail_park_timeout(word, nanoseconds, 1);
+}
+
+static inline void aiopark_shared_unpark(uint32_t *word) {
+    aiopark_detail_unpark(word, 1);
+}
+
+static inline void aiopark_shared_unpark_coalesced(uint32_t *word) {
+    aiopark_detail_unpark_coalesced(word, 1);
+}
+
+#endif
 
 #ifdef __cplusplus
 }

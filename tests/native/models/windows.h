@@ -1,4 +1,5 @@
 /* A MODEL of Windows' header, NOT the system's: what aiopark.h uses of it, over Linux' clock, in ticks of 100 ns. */
+#pragma once
 #include <errno.h>
 #include <stddef.h>
 #include <stdint.h>

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 SIZE = ctypes.sizeof(ctypes.c_uint32)
 
 
-def cell_of(buffer: Buffer, offset: int) -> tuple[ctypes.c_uint32, int]:
-    """Give the cell at `offset` of a buffer, and its address. The cell holds the buffer.
+def memory_of(buffer: Buffer, offset: int) -> tuple[ctypes.c_uint32, int]:
+    """Return the cell at `offset` of a buffer, and its address. The cell holds the buffer.
 
     Raises:
         TypeError: no buffer, a read-only one, or an offset that is no integer.
@@ -42,14 +42,16 @@ def cell_of(buffer: Buffer, offset: int) -> tuple[ctypes.c_uint32, int]:
     return cell, address
 
 
-def cell_at(address: int, owner: object) -> ctypes.c_uint32:
-    """Give the cell at an address; it holds the owner of the memory.
+def memory_at(address: int, owner: object) -> ctypes.c_uint32:
+    """Return the cell at an address; it holds the owner of the memory.
 
     Raises:
         TypeError: address is no integer.
-        ValueError: address is 0 or misaligned.
+        ValueError: address is 0, misaligned, or more than a pointer holds.
     """
     address = operator.index(address)
+    if address >= 1 << 8 * ctypes.sizeof(ctypes.c_void_p):
+        raise ValueError(f"a word needs the address of 4 bytes that exist, and {address:#x} is more than a pointer holds")
     if address <= 0:
         raise ValueError(f"a word needs the address of 4 bytes that exist, not {address}")
     if address % SIZE:

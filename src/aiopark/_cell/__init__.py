@@ -1,0 +1,9 @@
+"""Cells of 32 bits in memory of anybody's: their atomics and fences, who waits there, and the lease of an address."""
+
+from aiopark._cell._attach import SIZE, memory_at, memory_of
+from aiopark._cell._cell import PARKED, PERMIT, Cell
+from aiopark._cell._fence import NAME as FENCE
+from aiopark._cell._fence import full_fence
+from aiopark._cell._lease import Lease, place_at
+
+__all__ = ["FENCE", "PARKED", "PERMIT", "SIZE", "Cell", "Lease", "full_fence", "memory_at", "memory_of", "place_at"]

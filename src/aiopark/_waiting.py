@@ -1,0 +1,87 @@
+"""Tasks that wait while a cell holds a value, any number of them.
+
+Those of one loop that wait for one value form a group, with one watch. So a thousand tasks cost the kernel one wait.
+
+Who writes what: a group, and its key in `Cell.groups`, belong to the thread of its loop. `Cell.close` reads the keys from
+any thread, after it has marked the cell: whoever comes later sees the mark, whoever was there is hinted.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from typing import TYPE_CHECKING, Final
+
+from aiopark._loops import running_loop
+from aiopark._watch import watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiopark._cell import Cell
+    from aiopark._loops import Loop, TaskWaiter
+
+
+class Group:
+    """The tasks of one loop that wait for one value of one cell."""
+
+    __slots__ = ("__weakref__", "loop", "waiters", "watch")
+
+    def __init__(self, cell: Cell, loop: Loop) -> None:
+        self.loop: Final = loop
+        self.waiters: Final[set[TaskWaiter]] = set()
+        self.watch: Final = watch(cell, weak_hint(weakref.ref(self)))
+
+    def hint(self) -> None:
+        """Have all of them look again. From any thread."""
+        for waiter in self.waiters.copy():
+            waiter.wake()
+
+
+def weak_hint(reference: weakref.ref[Group]) -> Callable[[], None]:
+    """Return a hint that keeps nobody alive."""
+
+    def hint() -> None:
+        group = reference()
+        if group is not None:
+            group.hint()
+
+    return hint
+
+
+async def wait_while(cell: Cell, value: int, deadline: float) -> bool:
+    """See `Word.wait_while`."""
+    loop = running_loop()
+    if cell.load() != value or deadline <= loop.time():
+        await loop.checkpoint()
+        return cell.load() != value
+    key = (id(loop), value)
+    group = cell.groups.get(key)
+    if group is None or group.loop is not loop:
+        group = cell.groups[key] = Group(cell, loop)
+    waiter = loop.waiter()
+    try:
+        while True:
+            group.waiters.add(waiter)
+            loop.kept.add(waiter)
+            # Pairs with: Cell.close, which marks the cell before it looks for groups.
+            if cell.load() != value:
+                return True
+            if deadline != math.inf and loop.time() >= deadline:
+                return False
+            group.watch.arm(value, loop.source)
+            if not cell.closed:
+                await waiter.sleep(deadline)
+            group.waiters.discard(waiter)
+            loop.kept.discard(waiter)
+            waiter = loop.waiter()
+    except GeneratorExit:
+        waiter.coroutine_closed()
+        raise
+    finally:
+        group.waiters.discard(waiter)
+        loop.kept.discard(waiter)
+        if not group.waiters and cell.groups.get(key) is group:
+            del cell.groups[key]
+            group.watch.close_later()
+            cell.wake_all()  # takes the wait of a ring off, lest it swallow a wake
