@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from aiopark._fence import full_fence
+from aiopark._cell import full_fence
 from aiopark._os import Backend, Futex, Portable, Ulock, WaitAddress, _linux
 from aiopark._os._io_uring import Ring
 
