@@ -289,7 +289,7 @@ def test_a_closed_coroutine_leaves_no_owner(runner):
         task = await parked_task(parker)
         task._log_destroy_pending = False
         task.get_coro().close()
-        assert parker._cell["owner"].gone()
+        assert parker._cell["owner"].never_wakes()
         with in_thread(parker.unpark):
             pass
         await parker.park()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from aiopark._fence import full_fence
+from aiopark._cell import full_fence
 from aiopark._os import Backend, Futex, Portable, Ulock, WaitAddress, _linux
 from aiopark._os._io_uring import Ring
 
@@ -32,7 +32,7 @@ BACKENDS = [*REAL, *TIME64, *(MODELS if sys.platform.startswith("linux") else []
 
 @pytest.fixture(scope="session")
 def compile_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
-    """Give a function that compiles a model, once for the same flags, and gives the path of the library."""
+    """Return a function that compiles a model, once for the same flags, and returns the path of the library."""
     if not sys.platform.startswith("linux"):
         pytest.skip("the models are written over Linux' futex")
     compiler = shutil.which("cc")
@@ -56,7 +56,7 @@ def compile_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str
 
 @pytest.fixture(scope="session")
 def macos_model(compile_model: Callable[..., str]) -> Callable[..., tuple[Ulock, ctypes.CDLL]]:
-    """Give a function from generations to macOS' backend over the MODEL of macOS, not macOS, and the model."""
+    """Return a function from generations to macOS' backend over the MODEL of macOS, not macOS, and the model."""
 
     def load(*generations: str) -> tuple[Ulock, ctypes.CDLL]:
         path = compile_model("macos_model.c", *generations)
@@ -71,14 +71,14 @@ def macos_model(compile_model: Callable[..., str]) -> Callable[..., tuple[Ulock,
 
 @pytest.fixture(scope="session")
 def windows_model(compile_model: Callable[..., str]) -> WaitAddress:
-    """Give Windows' backend over the MODEL of Windows, not Windows."""
+    """Return Windows' backend over the MODEL of Windows, not Windows."""
     library = ctypes.CDLL(compile_model("windows_model.c"), use_errno=True)
     return WaitAddress(library["WaitOnAddress"], library["WakeByAddressSingle"], library["WakeByAddressAll"])
 
 
 @pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> Backend:
-    """Give each backend that can run here. The names of the models, which are not the systems, say so."""
+    """Return each backend that can run here. The names of the models, which are not the systems, say so."""
     name: str = request.param
     if name in REAL:
         return REAL[name].create()

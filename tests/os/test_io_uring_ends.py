@@ -8,7 +8,7 @@ import sys
 import pytest
 from support import Crew, block_until, in_a_fork
 
-from aiopark._fence import full_fence
+from aiopark._cell import full_fence
 from aiopark._os import Futex
 
 if not sys.platform.startswith("linux"):

@@ -114,7 +114,7 @@ def no_thread(self):
     raise RuntimeError("can't start new thread")
 
 start, threading.Thread.start = threading.Thread.start, no_thread
-from aiopark._fence import full_fence
+from aiopark._cell import full_fence
 from aiopark._os import Futex
 from aiopark._os._io_uring import Ring
 from aiopark._os._io_uring_probe import refusal

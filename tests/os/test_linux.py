@@ -76,7 +76,7 @@ class Probed(Futex):
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Give a function that lets this be Linux on another machine, where some calls are missing."""
+    """Return a function that lets this be Linux on another machine, where some calls are missing."""
 
     def be(name: str, pointer_bytes: int, *missing: int) -> type[Probed]:
         true_sizeof = ctypes.sizeof
@@ -225,7 +225,7 @@ def test_without_the_calls_that_keep_the_gil(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def timespecs(monkeypatch: pytest.MonkeyPatch, futex: Futex, timespec: type[Timespec32 | Timespec64]) -> list[int]:
-    """Give the list to which each wait adds its absolute deadline in nanoseconds, as the kernel would read it."""
+    """Return the list to which each wait adds its absolute deadline in nanoseconds, as the kernel would read it."""
     seen: list[int] = []
 
     def wait(number: int, address: int, operation: int, expected: int, at: int, *_: int) -> int:

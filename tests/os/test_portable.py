@@ -22,7 +22,7 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="fork is POSIX'"
 
 @pytest.fixture
 def backend() -> Iterator[Portable]:
-    """Give a backend; at the end nobody is left in the table."""
+    """Return a backend; at the end nobody is left in the table."""
     yield Portable.create()
     assert not any(_portable._table)
 
@@ -33,7 +33,7 @@ def cell() -> ctypes.c_uint32:
 
 
 def cells_of_one_bucket(count: int) -> tuple[Any, list[int]]:
-    """Give memory, and addresses in it that all belong to the same bucket."""
+    """Return memory, and addresses in it that all belong to the same bucket."""
     memory = (ctypes.c_uint32 * (128 * count))(*([1] * 128 * count))
     first = ctypes.addressof(memory)
     addresses = [

@@ -39,7 +39,10 @@ class ForeignThreadError(OSError):
 
 
 class Ring:
-    """One ring, for the thread that makes it. Whoever is interrupted by an exception in any method closes it.
+    """One ring, for the thread that makes it.
+
+    A method that a signal handler interrupts by raising may have lost completions, and so may `completions` that raises
+    an OSError: close the ring then.
 
     Args:
         eventfd: written to by the kernel when there are completions to ask for.
@@ -73,7 +76,7 @@ class Ring:
         return self._memory.fileno
 
     def close(self) -> None:
-        """Let go of the ring. Idempotent; from any thread.
+        """Let go of the ring. Idempotent; from any thread. But for `fileno`, nothing else may be called any more.
 
         The kernel takes pending waits out of their queues a little later, and until then they may swallow wakes:
         wake them all first.
