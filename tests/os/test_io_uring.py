@@ -12,7 +12,7 @@ from aiopark._os import Futex
 if not sys.platform.startswith("linux"):
     pytest.skip("io_uring is Linux' own", allow_module_level=True)
 
-from rings import cells, completed, failing, needs_ring, rings, wait_on
+from support.rings import cells, completed, failing, needs_ring, rings, wait_on
 
 from aiopark._os import _io_uring
 from aiopark._os._io_uring import Ring

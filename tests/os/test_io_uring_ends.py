@@ -14,7 +14,7 @@ from aiopark._os import Futex
 if not sys.platform.startswith("linux"):
     pytest.skip("io_uring is Linux' own", allow_module_level=True)
 
-from rings import cells, completed, held, needs_ring, rings, wait_on
+from support.rings import cells, completed, held, needs_ring, rings, wait_on
 
 from aiopark._os import _io_uring_calls, _io_uring_memory
 from aiopark._os._io_uring import ForeignThreadError, Ring

@@ -3,7 +3,6 @@
 import errno
 import os
 import platform
-import subprocess
 import sys
 
 import pytest
@@ -11,7 +10,8 @@ import pytest
 if not sys.platform.startswith("linux"):
     pytest.skip("io_uring is Linux' own", allow_module_level=True)
 
-from rings import failing, held, needs_ring
+from support import run_program
+from support.rings import failing, held, needs_ring
 
 from aiopark._os import _io_uring_calls, _io_uring_memory, _io_uring_probe
 from aiopark._os._io_uring_probe import refusal
@@ -107,46 +107,10 @@ def test_a_python_without_eventfd(monkeypatch: pytest.MonkeyPatch) -> None:
 
 # --- private futexes, and the first thread of a process ---
 
-WAITS_THEN_A_THREAD = """
-import ctypes, os, sys, threading
-
-def no_thread(self):
-    raise RuntimeError("can't start new thread")
-
-start, threading.Thread.start = threading.Thread.start, no_thread
-from aiopark._cell import full_fence
-from aiopark._os import Futex
-from aiopark._os._io_uring import Ring
-from aiopark._os._io_uring_probe import refusal
-
-assert refusal() is None
-if sys.argv[1] == "child" and (child := os.fork()):
-    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-ring = Ring(os.eventfd(0, os.EFD_NONBLOCK), full_fence)
-memory = (ctypes.c_uint32 * 64)(*[1] * 64)
-addresses = [ctypes.addressof(memory) + 4 * i for i in range(64)]
-for i, address in enumerate(addresses):
-    assert ring.prepare(address, 1, i)
-ring.submit()
-assert len(os.listdir("/proc/self/task")) == 1
-threading.Thread.start = start
-thread = threading.Thread(target=int)
-thread.start()
-thread.join()
-futex = Futex.create()
-for address in addresses:
-    futex.wake_all(address)
-print(sum(result == 0 for _, result in ring.completions()), flush=True)
-os._exit(0)
-"""
-
 
 @needs_ring
 @pytest.mark.parametrize("where", ["process", "child"])
 def test_no_thread_is_started_and_the_first_one_orphans_no_wait(where: str) -> None:
     """Since Linux 6.16 the first thread brings a table of private futexes, and a wake no longer finds older waits."""
-    run = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", WAITS_THEN_A_THREAD, where],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    run = run_program("first_thread", where, options=("-W", "ignore::DeprecationWarning"))
     assert (run.returncode, run.stdout, run.stderr) == (0, "64\n", "")

@@ -1,11 +1,10 @@
 """Which backend a process uses: the first that works, or the one that AIOPARK_BACKEND forces."""
 
-import os
-import subprocess
 import sys
 from typing import Any
 
 import pytest
+from support import run_program
 
 import aiopark._os
 from aiopark import UnsupportedError
@@ -74,28 +73,9 @@ def test_refused_backends_are_those_that_give_none() -> None:
         assert "linux" in refused["ulock"]
 
 
-PROGRAM = """
-import threading, aiopark
-from aiopark.lowlevel import default_backend
-parker = aiopark.ThreadParker()
-thread = threading.Thread(target=parker.unpark)
-thread.start()
-parker.park()
-thread.join()
-print(default_backend().name)
-"""
-
-
 @pytest.mark.parametrize("name", [*KINDS, "nonsense"])
 def test_a_whole_process_is_forced(name: str) -> None:
-    run = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        env={**os.environ, "AIOPARK_BACKEND": name},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    run = run_program("backend", AIOPARK_BACKEND=name)
     if name in KINDS and KINDS[name].create() is not None:
         assert (run.stdout.strip(), run.returncode) == (name, 0), run.stderr
     else:
@@ -104,10 +84,8 @@ def test_a_whole_process_is_forced(name: str) -> None:
         assert run.returncode == 1
 
 
-def test_a_whole_process_that_is_not_forced() -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "AIOPARK_BACKEND"}
-    run = subprocess.run(
-        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True, timeout=60
-    )
+def test_a_whole_process_that_is_not_forced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AIOPARK_BACKEND", raising=False)
+    run = run_program("backend")
     first = next(name for name, kind in KINDS.items() if kind.create() is not None)
-    assert run.stdout.strip() == first
+    assert (run.stdout.strip(), run.returncode) == (first, 0), run.stderr

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import block_until
 
 from aiopark._os._io_uring_probe import refusal
+from support.waiting import block_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
