@@ -19,7 +19,7 @@ def test_a_spurious_wake_up_is_never_visible(world):
         def disturb():
             block_until(lambda: is_parked(parker))
             for _ in range(100):
-                parker._wake()
+                parker._cell.hint()
             parker.unpark()
 
         with in_thread(disturb):

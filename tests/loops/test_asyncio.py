@@ -229,7 +229,7 @@ def test_a_spurious_wake_keeps_the_slot(runner):
         task = await parked_task(parker)
         for _ in range(3):
             first = parker._cell["owner"]
-            parker._wake()
+            parker._cell.hint()
             while parker._cell["owner"] is first:
                 with pytest.raises(RuntimeError, match="already parked"):
                     await parker.park()
