@@ -2,9 +2,9 @@
 
 Who writes what: the permit cell, see `_permit`; the word, see `_cell`; its lease, see `_cell/_lease`.
 
-A Parker on a word has its lease from the start. The lease ends when the Parker is closed and nobody is parked, whichever
-comes last: `close` sets CLOSED, then looks for OWNER; a park takes itself out of OWNER, then looks for CLOSED. They are keys
-of one dict, so one of the two comes second and sees the other. A collected Parker has no park.
+A Parker on a word has its lease from the start. The lease ends when the Parker is closed and nobody is parked,
+whichever comes last: `close` sets CLOSED, then looks for OWNER; a park takes itself out of OWNER, then looks for
+CLOSED. They are keys of one dict, so one of the two comes second and sees the other. A collected Parker has no park.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class Parker(BaseParker):
     | `unpark`, `unpark_lock`, `timed_out` | any thread, any loop, a signal handler, a finalizer | never |
     | `close` | any thread, any loop | on a word that a thread watches, until that thread has noticed |
 
-    Every park is a checkpoint: other tasks get to run, and a cancellation is delivered, which leaves the permit in store.
-    `unpark` does not touch the word, whose own `unpark` does. If the loop of a parked task dies, the permit stays for the
-    next park.
+    Every park is a checkpoint: other tasks get to run, and a cancellation is delivered, which leaves the permit in
+    store. `unpark` does not touch the word, whose own `unpark` does. If the loop of a parked task dies, the permit
+    stays for the next park.
 
     Args:
         word: a word that native code or another process unparks: its permit counts as well as `unpark()`. The Parker
@@ -58,8 +58,8 @@ class Parker(BaseParker):
 
     Raises:
         TypeError: word is no Word, or name no string.
-        RuntimeError: somebody else in this process parks on the word. (parks) Another task is parked here, or no event loop
-            runs here.
+        RuntimeError: somebody else in this process parks on the word. (parks) Another task is parked here, or no
+            event loop runs here.
         ClosedError: the word was closed. (parks) The Parker was closed, and holds no permit.
         ValueError: AIOPARK_WATCHER names no watcher.
         UnsupportedError: AIOPARK_WATCHER forces a watcher that does not work here. (parks) Or this loop can have none.
@@ -158,8 +158,8 @@ class Parker(BaseParker):
     def close(self) -> None:
         """End the pending park, and every later one, with ClosedError. Idempotent.
 
-        A permit in store is still handed out first. The word, if there is one, is free for another owner once the pending
-        park has ended; its permit stays in it.
+        A permit in store is still handed out first. The word, if there is one, is free for another owner once the
+        pending park has ended; its permit stays in it.
 
         Example:
             >>> import aiopark

@@ -1,27 +1,27 @@
 """PermitCell: the permit of a Parker and of a ThreadParker: one cell, whatever sleeps on it.
 
-Locking. None: the permit and the parked waiter are keys of one dict. Each operation on it is one C call on str keys, which
-CPython documents as atomic (per-object lock in free-threaded builds; "Thread Safety Guarantees" in the library reference).
-So a signal handler or finalizer that unparks may interrupt any line here, this module's own included, and two finalizers
-on two threads cannot deadlock on two parkers, as they could with a lock in each.
+Locking. None: the permit and the parked waiter are keys of one dict. Each operation on it is one C call on str keys,
+which CPython documents as atomic (per-object lock in free-threaded builds; "Thread Safety Guarantees" in the library
+reference). So a signal handler or finalizer that unparks may interrupt any line here, this module's own included, and
+two finalizers on two threads cannot deadlock on two parkers, as they could with a lock in each.
 
 Who writes what:
   PERMIT  set by `unpark`, from anywhere; removed by a park that returns, and by `prepare_park`, both the owner's.
-  OWNER   the waiter of the thread or task that parks. Put in by `claim` (setdefault: of two that try, one wins), and taken
-          out by the same thread or task when its park ends, by statements: CPython runs signal handlers after calls, and
-          one that raises (Ctrl-C) must not come between taking the permit and returning.
-          One that never wakes any more (its loop is closed, its coroutine was thrown away, it was parked before a fork)
-          does not take itself out. `claim` puts the next one in its place.
+  OWNER   the waiter of the thread or task that parks. Put in by `claim` (setdefault: of two that try, one wins), and
+          taken out by the same thread or task when its park ends, by statements: CPython runs signal handlers after calls,
+          and one that raises (Ctrl-C) must not come between taking the permit and returning. One that never wakes any
+          more (its loop is closed, its coroutine was thrown away, it was parked before a fork) does not take itself
+          out. `claim` puts the next one in its place.
   TAKING  by those that want to do so: of two, one wins, and the other finds the winner parked.
   CLOSED  set by `close`, never removed.
 
-A wake is a hint, as a kernel's is: it grants nothing, whoever it wakes takes the permit from the cell itself. So there is
-nothing to put back: a park that is cancelled, times out, dies with its loop or is thrown away leaves the permit where it
-is. The price would be a woken one that finds no permit, which sleeps on.
+A wake is a hint, as a kernel's is: it grants nothing, whoever it wakes takes the permit from the cell itself. So
+there is nothing to put back: a park that is cancelled, times out, dies with its loop or is thrown away leaves the
+permit where it is. The price would be a woken one that finds no permit, which sleeps on.
 
 Which race each re-check closes:
-  no lost wake-up   a park writes OWNER, then looks for PERMIT; an unpark writes PERMIT, then looks for OWNER. The two writes
-                    are operations of one dict, so one comes second, and its look sees the other. CLOSED likewise.
+  no lost wake-up   a park writes OWNER, then looks for PERMIT; an unpark writes PERMIT, then looks for OWNER. The two
+                    writes are operations of one dict, so one comes second, and its look sees the other. CLOSED likewise.
   ties              a park whose deadline has passed looks for the permit before it looks at the clock.
   timers            may fire a tick early: the clock decides, and the waiter sleeps again.
 """
@@ -46,7 +46,8 @@ class Waiter(Protocol):
         since: when the park began, on `time.monotonic()`.
     """
 
-    since: float
+    @property
+    def since(self) -> float: ...
 
     def wake(self) -> None:
         """End the sleep soon. From any thread, a signal handler or a finalizer; never blocks or raises."""

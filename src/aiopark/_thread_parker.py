@@ -24,12 +24,12 @@ from aiopark._word import Word, cell_of
 class ThreadParker(BaseParker):
     """Parks the calling thread until it is unparked: a port of parking_lot_core's ThreadParker.
 
-    At most one permit is stored. `unpark` deposits it, a park that returns takes it: an unpark that comes first is never
-    lost. One thread parks at a time; anyone unparks. Also a context manager, which closes it.
+    At most one permit is stored. `unpark` deposits it, a park that returns takes it: an unpark that comes first is
+    never lost. One thread parks at a time; anyone unparks. Also a context manager, which closes it.
 
     | methods | may be called from | block |
     | --- | --- | --- |
-    | `park`, `park_until`, `park_timeout` | the thread that parks | until unparked, with the GIL released; Ctrl-C ends it |
+    | `park`, `park_until`, `park_timeout` | the thread that parks | until unparked, without the GIL; Ctrl-C ends it |
     | `prepare_park` | the same | never |
     | `unpark`, `unpark_lock`, `timed_out` | any thread, a signal handler, a finalizer | never |
     | `close` | any thread, a signal handler, a finalizer | on a word, until the parked thread has noticed |

@@ -1,8 +1,8 @@
 """How a thread sleeps and is woken without a word: on a lock of Python.
 
-The sleeper holds the lock and acquires it once more. A release is a hint; a second one, before the sleeper has looked, is
-none too many. Measured, two threads that unpark each other in turn: 0.5 to 0.7 of `threading.Event`'s time, where a word
-and the kernel's own wait through ctypes take 0.9 to 1.2.
+The sleeper holds the lock and acquires it once more. A release is a hint; a second one, before the sleeper has
+looked, is none too many. Measured, two threads that unpark each other in turn: 0.5 to 0.7 of `threading.Event`'s
+time, where a word and the kernel's own wait through ctypes take 0.9 to 1.2.
 """
 
 from __future__ import annotations
@@ -53,4 +53,6 @@ class ThreadWaiter:
 
     def who(self) -> str:
         """See `Waiter.who`."""
-        return next((f"thread {thread.name!r}" for thread in threading.enumerate() if thread.ident == self._thread), "a thread")
+        return next(
+            (f"thread {thread.name!r}" for thread in threading.enumerate() if thread.ident == self._thread), "a thread"
+        )

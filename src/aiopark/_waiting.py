@@ -2,8 +2,8 @@
 
 Those of one loop that wait for one value form a group, with one watch. So a thousand tasks cost the kernel one wait.
 
-Who writes what: a group, and its key in `Cell.groups`, belong to the thread of its loop. `Cell.close` reads the keys from
-any thread, after it has marked the cell: whoever comes later sees the mark, whoever was there is hinted.
+Who writes what: a group, and its key in `Cell.groups`, belong to the thread of its loop. `Cell.close` reads the keys
+from any thread, after it has marked the cell: whoever comes later sees the mark, whoever was there is hinted.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ async def wait_while(cell: Cell, value: int, deadline: float) -> bool:
         await loop.checkpoint()
         return cell.load() != value
     key = (id(loop), value)
-    group = cell.groups.get(key)
+    group: Group | None = cell.groups.get(key)
     if group is None or group.loop is not loop:
         group = cell.groups[key] = Group(cell, loop)
     waiter = loop.waiter()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import math
 import operator
-import time
 from typing import TYPE_CHECKING, Self
 
 from aiopark._cell import PARKED, PERMIT, Cell, memory_at, memory_of, place_at
@@ -128,8 +127,8 @@ class Word(NotCopied):
 
         Raises:
             TypeError: address is no integer; shared is no bool.
-            ValueError: address is 0, misaligned, or more than a pointer holds; or another word there says otherwise about
-                shared.
+            ValueError: address is 0, misaligned, or more than a pointer holds; or another word there says otherwise
+                about shared.
             UnsupportedError: shared, and the backend reaches no other process.
 
         Example:
@@ -294,7 +293,7 @@ class Word(NotCopied):
             self._cell.wake(number)
 
     def close(self) -> None:
-        """Let go of the memory; the word cannot be used any more, and who waits in it ends with ClosedError. Idempotent.
+        """Let go of the memory, and end what waits in `wait_while` with ClosedError. Idempotent.
 
         Raises:
             RuntimeError: a thread is parked on the word, or a Parker has it: close that first.

@@ -51,7 +51,9 @@ def memory_at(address: int, owner: object) -> ctypes.c_uint32:
     """
     address = operator.index(address)
     if address >= 1 << 8 * ctypes.sizeof(ctypes.c_void_p):
-        raise ValueError(f"a word needs the address of 4 bytes that exist, and {address:#x} is more than a pointer holds")
+        raise ValueError(
+            f"a word needs the address of 4 bytes that exist, and {address:#x} is more than a pointer holds"
+        )
     if address <= 0:
         raise ValueError(f"a word needs the address of 4 bytes that exist, not {address}")
     if address % SIZE:

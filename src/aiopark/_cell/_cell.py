@@ -1,7 +1,7 @@
 """Cell: an aligned 32-bit cell, 1 = parked (no permit), 0 = unparked (permit), and who waits on it.
 
-Memory ordering. This module is the only place that loads or stores the cell (the portable backend's comparison aside). A
-ctypes access is one plain aligned move: load-acquire and store-release on x86, relaxed elsewhere.
+Memory ordering. This module is the only place that loads or stores the cell (the portable backend's comparison
+aside). A ctypes access is one plain aligned move: load-acquire and store-release on x86, relaxed elsewhere.
 
 Who writes the cell, under what:
   anyone    stores 0 (`store`, `unpark`): a release, so what was written before is seen by whoever takes it;
@@ -10,23 +10,23 @@ Who writes the cell, under what:
 Which race each fence closes:
   unparker  "data = x; word = 0". The data must be visible with the 0: a fence before the store where a plain store is
             no release.
-  owner     "word = 1; look at data". Without a full fence the store of 1 may still sit in the store buffer while the data
-            is read (x86 too). An unpark in between would then be overwritten unseen: lost. With it, either the owner's
+  owner     "word = 1; look at data". Without a full fence the store of 1 may still sit in the store buffer while the
+            data is read (x86 too). An unpark in between would then be overwritten unseen: lost. With it, either the owner's
             reads see the data, or the unparker's 0 comes later and stays.
-The kernel compares and sleeps atomically. That a store followed by its wake is not missed by a wait which compares at the
-same time is each kernel's own promise (on Linux by full barriers in kernel/futex/futex.h).
+The kernel compares and sleeps atomically. That a store followed by its wake is not missed by a wait which compares at
+the same time is each kernel's own promise (on Linux by full barriers in kernel/futex/futex.h).
 
-An unpark wakes everybody who waits at the address. That is one owner, and at times a wait that is not wanted any more or
-somebody in `wait_while`; were only one of them woken, it could be the wrong one.
+An unpark wakes everybody who waits at the address. That is one owner, and at times a wait that is not wanted any more
+or somebody in `wait_while`; were only one of them woken, it could be the wrong one.
 
 Who writes the rest:
   memory    None by `close`, never anything else.
   sleepers  a key each by the threads that wait here; each takes its own out.
   groups    by `wait_while`, each loop's thread its own.
   in_kernel True by the thread of a loop whose ring is about to wait here, never anything else.
-Threads that wait and `close`: a thread puts its key into `sleepers`, then looks at `memory`; `close` writes `memory`, then
-looks at `sleepers`, and wakes until all have left. A wake that comes between a thread's look and its sleep does nothing,
-since the cell does not change: that is why it has to be repeated.
+Threads that wait and `close`: a thread puts its key into `sleepers`, then looks at `memory`; `close` writes `memory`,
+then looks at `sleepers`, and wakes until all have left. A wake that comes between a thread's look and its sleep does
+nothing, since the cell does not change: that is why it has to be repeated.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Cell:
         full_fence()
 
     def take(self) -> bool:
-        """Take the permit if there is one. Owner only. Whoever calls it returns at once if so: no call of C in between."""
+        """Take the permit if there is one. Owner only, who then returns at once: no call of C may come in between."""
         memory = self.memory
         return memory is not None and memory.value == PERMIT and _take_from(memory)
 
@@ -194,8 +194,8 @@ class Cell:
     def wake_until_gone(self, sleeper: object) -> None:
         """Wake until a sleeper has left, which was told to. Blocks for that moment, except where it must not.
 
-        It must not where the sleeper is this very thread (which a signal handler or finalizer interrupts): another thread
-        does it then, for one wake could come just before the sleep.
+        It must not where the sleeper is this very thread (which a signal handler or finalizer interrupts): another
+        thread does it then, for one wake could come just before the sleep.
         """
         self._wake_all()
         thread, epoch = self.sleepers.get(sleeper, (0, _fork.epoch))

@@ -1,7 +1,7 @@
 """The lease of an address: who may park there is told, not asked.
 
-An address has one lease. A park of a ThreadParker on a word takes it and ends it. A Parker on a word takes it when it is
-made; it ends once the Parker is closed or collected and no park of it is pending, whichever comes last.
+An address has one lease. A park of a ThreadParker on a word takes it and ends it. A Parker on a word takes it when it
+is made; it ends once the Parker is closed or collected and no park of it is pending, whichever comes last.
 
 Who writes what:
   Place._lease   a dict with the one key LEASE. `take` puts a lease in (setdefault: of two that try, one wins).
@@ -10,8 +10,8 @@ Who writes what:
                  that end one lease, one finds the key, and only that one touches the place. So nobody takes out the
                  lease of somebody else, and no lock is needed that a finalizer could run into.
 
-`end` first has the kernel drop whatever still waits at the address on behalf of the lease, then frees the place: the next
-one to park there meets nothing old. It is idempotent, and one that was interrupted may be called again.
+`end` first has the kernel drop whatever still waits at the address on behalf of the lease, then frees the place: the
+next one to park there meets nothing old. It is idempotent, and one that was interrupted may be called again.
 
 A lease is also free if it was abandoned: its thread is the parent's (seen from the child of a fork), or its Parker is
 closed and the loop of the pending park is dead. `take` asks that only when it finds another lease in the place.

@@ -17,8 +17,7 @@ from aiopark._cli._section import Line, Section
 from aiopark._cli._self_test import self_tests
 from aiopark._loops import running_loop
 from aiopark._loops._asyncio import AsyncioBridge
-from aiopark._watch import NAMES as WATCHERS
-from aiopark._watch import refused_watchers, watcher
+from aiopark._watch import WATCHERS, refused_watchers, watcher
 from aiopark.lowlevel import Futex, Portable, Ulock, WaitAddress, default_backend, refused_backends
 
 if TYPE_CHECKING:
@@ -106,7 +105,7 @@ def _doorbell() -> Outcome:
         bridge = running_loop()
         assert isinstance(bridge, AsyncioBridge)
         loop = f"asyncio's {type(bridge.loop).__name__}"
-        doorbell = None if bridge._doorbell is None else bridge._doorbell()
+        doorbell = bridge.doorbell()
         if doorbell is None:
             return f"call_soon_threadsafe, {loop} watches no descriptors"
         return f"{doorbell.kind}, watched by {loop}"

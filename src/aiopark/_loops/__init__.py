@@ -1,4 +1,4 @@
-"""Event loops: how a task sleeps and is woken, one module a library. trio is imported by whoever uses it, not by this."""
+"""Event loops: how a task sleeps and is woken, one module a library. This imports no trio; whoever uses it has."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """asyncio (stock loops, uvloop, and whatever else runs asyncio's Tasks): how a task sleeps and is woken.
 
 The awaitable that a task yields is not an `asyncio.Future`. It follows the protocol that Tasks expect of one
-(`asyncio.isfuture`, Lib/asyncio/tasks.py and Modules/_asynciomodule.c), keeps the one callback that the Task registers, and
-the mailbox steps the task by calling it. `Future.set_result` would schedule that call for the next pass of the loop: a
-second pass through the selector. Only a wake from inside a step of the same loop does as `set_result` does: the loop looks
-at its ready callbacks anyway before it selects again.
+(`asyncio.isfuture`, Lib/asyncio/tasks.py and Modules/_asynciomodule.c), keeps the one callback that the Task
+registers, and the mailbox steps the task by calling it. `Future.set_result` would schedule that call for the next
+pass of the loop: a second pass through the selector. Only a wake from inside a step of the same loop does as
+`set_result` does: the loop looks at its ready callbacks anyway before it selects again.
 
 Who writes what: a waiter's fields belong to the loop's thread; but any waker writes `_posted`, and whoever throws the
 coroutine away (the collector, on any thread) writes `_closed`, True only.
@@ -21,7 +21,7 @@ import weakref
 from asyncio import _get_running_loop, current_task
 from typing import TYPE_CHECKING, Any, Final
 
-from aiopark._loops._doorbell import EventfdDoorbell, hang
+from aiopark._loops._doorbell import Doorbell, EventfdDoorbell, hang
 from aiopark._loops._mailbox import Mailbox, mailboxes
 
 if TYPE_CHECKING:
@@ -77,14 +77,18 @@ class AsyncioWaiter:
         if self._posted:
             return
         bridge = self._bridge
-        if self._callback and not self._scheduled and _get_running_loop() is bridge.loop:
-            # Inside a task's step, that is. Being on the loop's thread is not enough: a signal handler may have
+        if (
+            self._callback
+            and not self._scheduled
+            and _get_running_loop() is bridge.loop
+            and current_task(bridge.loop) is not None
+        ):
+            # Inside a task's step. Being on the loop's thread is not enough: a signal handler may have
             # interrupted the select itself. One such call is enough, and is not counted on: the loop forgets a callback
             # at whose first line a signal handler raised, where a mailbox rings on; so the next wake goes there.
-            if current_task(bridge.loop) is not None:
-                bridge.loop.call_soon(self._step, context=self._context)
-                self._scheduled = True
-                return
+            bridge.loop.call_soon(self._step, context=self._context)
+            self._scheduled = True
+            return
         bridge.post(self)
         self._posted = True
 
@@ -171,15 +175,17 @@ class AsyncioWaiter:
 class AsyncioBridge(Mailbox):
     """The mailbox of one asyncio loop, which keeps it alive: through the doorbell, or a timer that never comes."""
 
-    __slots__ = ("_doorbell", "_source", "loop")
+    __slots__ = ("_has_doorbell", "_source", "doorbell", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
         self.loop: Final = loop
         self._source: Callable[[], Any] = _nothing
-        self._doorbell = hang(loop, self._answer)
-        if self._doorbell is None:
+        hung = hang(loop, self._answer)
+        if hung is None:
             loop.call_later(_NEVER, self.drain, context=contextvars.Context())
+        self._has_doorbell: Final = hung is not None
+        self.doorbell: Final[Callable[[], Doorbell | None]] = hung or _nothing  # None: none, or the loop is closed
         mailboxes[id(loop)] = self
 
     def time(self) -> float:
@@ -198,8 +204,8 @@ class AsyncioBridge(Mailbox):
     def source(self, make: Callable[[int], Any]) -> Any:
         """See `Loop.source`. The kernel rings the loop's doorbell, which owns the source."""
         source = self._source()
-        if source is None and self._doorbell is not None:
-            doorbell = self._doorbell()
+        if source is None:
+            doorbell = self.doorbell()
             if isinstance(doorbell, EventfdDoorbell):
                 source = make(doorbell.fileno())
                 doorbell.owned = source
@@ -223,9 +229,9 @@ class AsyncioBridge(Mailbox):
             self.drain_around(source)
 
     def _ring(self) -> None:
-        if self._doorbell is not None:
-            doorbell = self._doorbell()
-            if doorbell is not None:  # else the loop is closed
+        if self._has_doorbell:
+            doorbell = self.doorbell()
+            if doorbell is not None:
                 doorbell.ring()
         else:
             try:

@@ -1,7 +1,7 @@
 """trio: how a task sleeps and is woken.
 
-trio is imported when the first task parks under it, from what that task's own import has left in `sys.modules`. This module
-is there from the start, since a process that has no descriptor left can import nothing.
+trio is imported when the first task parks under it, from what that task's own import has left in `sys.modules`. This
+module is there from the start, since a process that has no descriptor left can import nothing.
 
 Who writes what: a waiter's fields belong to the thread that trio runs on; but any waker writes `_posted`, and whoever
 throws the coroutine of a run that crashed away (the collector, on any thread) writes `_closed` and ends the sleep.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Awaitable, Callable
 
-    import trio
+    import trio  # noqa: TC004  # at run time `running_bridge` does that
 
     from aiopark._loops._protocol import Source
 
@@ -105,7 +105,7 @@ class TrioBridge(Mailbox):
         return trio.current_time()
 
     def checkpoint(self) -> Awaitable[None]:
-        return trio.lowlevel.checkpoint()
+        return trio.lowlevel.checkpoint()  # noqa: ASYNC105  # the caller awaits it
 
     def waiter(self) -> TrioWaiter:
         return TrioWaiter(self)

@@ -15,9 +15,19 @@ from aiopark._watch._uring import RingWatch
 if TYPE_CHECKING:
     from aiopark._cell import Cell
 
-__all__ = ["RingWatch", "ThreadWatch", "Watch", "refused_watchers", "waiter_threads", "watch", "watched_words", "watcher"]
+__all__ = [
+    "RingWatch",
+    "ThreadWatch",
+    "Watch",
+    "refused_watchers",
+    "waiter_threads",
+    "watch",
+    "watched_words",
+    "watcher",
+]
 
 ENVIRONMENT_VARIABLE: Final = "AIOPARK_WATCHER"
+WATCHERS: Final = (RingWatch.name, ThreadWatch.name)  # in the order in which they are tried
 
 
 def watch(cell: Cell, hint: Hint) -> Watch:
@@ -51,8 +61,8 @@ def watcher() -> str:
 @functools.cache
 def _choice() -> Choice:
     default_backend()  # its errors come first
-    candidates = {RingWatch.name: _ring_refusal, ThreadWatch.name: lambda: None}
-    return choose(ENVIRONMENT_VARIABLE, candidates, ThreadWatch.name)
+    refusals = dict.fromkeys(WATCHERS, lambda: None) | {RingWatch.name: _ring_refusal}
+    return choose(ENVIRONMENT_VARIABLE, refusals, ThreadWatch.name)
 
 
 def _ring_refusal() -> str | None:

@@ -12,9 +12,9 @@
 
 All of it happens on the thread of the ring's loop. (A ring whose loop is dead may be retired on any thread.)
 
-No wake is lost: while the owner sleeps, its wait is WAITING, and every way out of that hints. The owner looked at the cell
-before it went to sleep; a wait that is new compares the cell again, in the kernel, and one that is not new has been in the
-kernel's queue since before that look.
+No wake is lost: while the owner sleeps, its wait is WAITING, and every way out of that hints. The owner looked at the
+cell before it went to sleep; a wait that is new compares the cell again, in the kernel, and one that is not new has
+been in the kernel's queue since before that look.
 """
 
 from __future__ import annotations

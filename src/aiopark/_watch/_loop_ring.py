@@ -3,19 +3,20 @@
 All here is for the loop's own thread, which alone may submit and reap; but the collector may `close` the ring of a loop
 that is dead, on any thread.
 
-A task submits its wait when it goes to sleep, and does so at no other time: so who holds the lease of an address, or has a
-task of this loop asleep in `wait_while`, is the only one on whose behalf a wait can enter the kernel. That is why a lease
-that ends can take all waits off, by one wake of the address, and be sure that none comes after.
+A task submits its wait when it goes to sleep, and does so at no other time: so who holds the lease of an address, or
+has a task of this loop asleep in `wait_while`, is the only one on whose behalf a wait can enter the kernel. That is
+why a lease that ends can take all waits off, by one wake of the address, and be sure that none comes after.
 
 Asking the kernel which waits are completed costs 3 to 5 µs before a task can run. Where a few cells are watched, it is
 cheaper to look at them: `before_drain` hints those that changed, their tasks run, and then `after_drain` asks. Measured
-against a bare eventfd, from a native thread's wake to the next line of the task: 1.26 with it and 1.53 without on asyncio,
-1.72 and 2.13 on uvloop.
+against a bare eventfd, from a native thread's wake to the next line of the task: 1.26 with it and 1.53 without on
+asyncio, 1.72 and 2.13 on uvloop.
 
 Interruptions and failures have one remedy. Whatever raises in here (a signal handler, a system call that a sandbox has
-taken away, a loop that goes on on another thread) leaves the ring broken, and a broken ring is retired: everybody is taken
-off in the kernel and hinted, so that whoever still sleeps arms anew, on a new ring or, if there is none to be had, by a
-thread. A retirement that is interrupted goes on at the next call, for the ring stays broken until all of it is done.
+taken away, a loop that goes on on another thread) leaves the ring broken, and a broken ring is retired: everybody is
+taken off in the kernel and hinted, so that whoever still sleeps arms anew, on a new ring or, if there is none to be
+had, by a thread. A retirement that is interrupted goes on at the next call, for the ring stays broken until all of it
+is done.
 """
 
 from __future__ import annotations

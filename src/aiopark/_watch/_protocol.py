@@ -1,8 +1,8 @@
 """What parks on a word needs from whoever waits in the kernel for it.
 
-A watch looks at the cell and tells the sleeper to look too; it never writes to the cell. The permit stays there until the
-park that returns takes it, so there is nothing that a cancellation, a fork or the end of a loop could lose on its way from
-the cell to the task.
+A watch looks at the cell and tells the sleeper to look too; it never writes to the cell. The permit stays there until
+the park that returns takes it, so there is nothing that a cancellation, a fork or the end of a loop could lose on its
+way from the cell to the task.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ start. The owner: stand where a hint finds it; look at the cell; arm; sleep.
   The thread has not yet set `_armed` False: it hints after that, when the owner stands there.
   It has: the owner's `_armed` and `_again` come after, and it looks at the cell once more.
   Whether the cell changes before, between or after does not matter: the thread sleeps on what it looked at last, so the
-  kernel compares, and a permit stays until the owner takes it. A thread that slept on a cell with a permit until it changes
-  could sleep through "taken, deposited again": that is why it waits for `_again` and not for the cell.
+  kernel compares, and a permit stays until the owner takes it. A thread that slept on a cell with a permit until it
+  changes could sleep through "taken, deposited again": that is why it waits for `_again` and not for the cell.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ class WatchThread:
 
     def arm(self, seen: int) -> None:
         """Have the thread wait while the cell holds `seen`."""
-        full_fence()  # Pairs with: the fence in _run. The caller's place, where a hint finds it, is visible before this.
+        full_fence()  # Pairs with: the fence in _run. The caller stands where a hint finds it before this.
         self._seen = seen
         self._armed = True
-        self._again.wake()  # one too many costs the thread a look, and no call of `arm` has to know what the last one did
+        self._again.wake()  # one too many costs a look, and no call has to know what the last one did
 
     def stop(self) -> None:
         """Have the thread end soon. It has to be woken in the kernel too, if it is among the cell's sleepers."""
