@@ -8,8 +8,8 @@ two finalizers on two threads cannot deadlock on two parkers, as they could with
 Who writes what:
   PERMIT  set by `unpark`, from anywhere; removed by a park that returns, and by `prepare_park`, both the owner's.
   OWNER   the waiter of the thread or task that parks. Put in by `claim` (setdefault: of two that try, one wins), and
-          taken out by the same thread or task when its park ends, by statements: CPython runs signal handlers after calls,
-          and one that raises (Ctrl-C) must not come between taking the permit and returning. One that never wakes any
+          taken out by the same thread or task when its park ends, by statements: CPython runs signal handlers after
+          calls, and one that raises (Ctrl-C) must not come between taking the permit and returning. One that never wakes any
           more (its loop is closed, its coroutine was thrown away, it was parked before a fork) does not take itself
           out. `claim` puts the next one in its place.
   TAKING  by those that want to do so: of two, one wins, and the other finds the winner parked.
@@ -21,7 +21,7 @@ permit where it is. The price would be a woken one that finds no permit, which s
 
 Which race each re-check closes:
   no lost wake-up   a park writes OWNER, then looks for PERMIT; an unpark writes PERMIT, then looks for OWNER. The two
-                    writes are operations of one dict, so one comes second, and its look sees the other. CLOSED likewise.
+                    writes are operations of one dict, so one comes second, and its look sees the other. So with CLOSED.
   ties              a park whose deadline has passed looks for the permit before it looks at the clock.
   timers            may fire a tick early: the clock decides, and the waiter sleeps again.
 """

@@ -56,9 +56,9 @@ async def wait_while(cell: Cell, value: int, deadline: float) -> bool:
         await loop.checkpoint()
         return cell.load() != value
     key = (id(loop), value)
-    group: Group | None = cell.groups.get(key)
-    if group is None or group.loop is not loop:
-        group = cell.groups[key] = Group(cell, loop)
+    found: Group | None = cell.groups.get(key)
+    group = Group(cell, loop) if found is None or found.loop is not loop else found
+    cell.groups[key] = group
     waiter = loop.waiter()
     try:
         while True:

@@ -11,8 +11,8 @@ Which race each fence closes:
   unparker  "data = x; word = 0". The data must be visible with the 0: a fence before the store where a plain store is
             no release.
   owner     "word = 1; look at data". Without a full fence the store of 1 may still sit in the store buffer while the
-            data is read (x86 too). An unpark in between would then be overwritten unseen: lost. With it, either the owner's
-            reads see the data, or the unparker's 0 comes later and stays.
+            data is read (x86 too). An unpark in between would then be overwritten unseen: lost. With it, either the
+            owner's reads see the data, or the unparker's 0 comes later and stays.
 The kernel compares and sleeps atomically. That a store followed by its wake is not missed by a wait which compares at
 the same time is each kernel's own promise (on Linux by full barriers in kernel/futex/futex.h).
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from aiopark._cell import Cell
 
 __all__ = [
+    "WATCHERS",
     "RingWatch",
     "ThreadWatch",
     "Watch",
