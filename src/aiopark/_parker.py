@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiopark._base_parker import BaseParker
 from aiopark._cell import PERMIT as WORD_PERMIT
@@ -23,7 +23,7 @@ from aiopark._watch import watch
 from aiopark._word import Word, cell_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from aiopark._loops import Loop
 
@@ -97,7 +97,7 @@ class Parker(BaseParker):
             # Not __del__, which free-threaded builds run after the modules' globals are gone.
             weakref.finalize(self, self._tenancy.collected).atexit = False
 
-    async def park(self) -> None:
+    def park(self) -> Coroutine[Any, Any, None]:
         """Sleep until there is a permit, and take it.
 
         Example:
@@ -106,9 +106,9 @@ class Parker(BaseParker):
             >>> parker.unpark()
             >>> asyncio.run(parker.park())
         """
-        await self._park(running_loop(), math.inf)
+        return self._park(math.inf)
 
-    async def park_until(self, deadline: Seconds) -> bool:
+    def park_until(self, deadline: Seconds) -> Coroutine[Any, Any, bool]:
         """Sleep until there is a permit, or until the loop's clock reaches the deadline.
 
         Never early. When permit and deadline come together, the permit wins.
@@ -132,9 +132,9 @@ class Parker(BaseParker):
             >>> asyncio.run(main())
             False
         """
-        return await self._park(running_loop(), seconds(deadline, "deadline"))
+        return self._park(seconds(deadline, "deadline"))
 
-    async def park_timeout(self, timeout: Seconds) -> bool:  # noqa: ASYNC109  # the verb is ThreadParker's
+    def park_timeout(self, timeout: Seconds) -> Coroutine[Any, Any, bool]:
         """Sleep until there is a permit, or for this long. Otherwise as `park_until`.
 
         Args:
@@ -152,8 +152,7 @@ class Parker(BaseParker):
             >>> asyncio.run(aiopark.Parker().park_timeout(0.01))
             False
         """
-        loop = running_loop()
-        return await self._park(loop, after(loop.time(), seconds(timeout, "timeout")))
+        return self._park(math.inf, seconds(timeout, "timeout"))
 
     def close(self) -> None:
         """End the pending park, and every later one, with ClosedError. Idempotent.
@@ -172,7 +171,10 @@ class Parker(BaseParker):
         if self._tenancy is not None:
             self._tenancy.close()
 
-    async def _park(self, loop: Loop, deadline: float) -> bool:  # noqa: C901, PLR0912  # one frame: see `_permit`
+    async def _park(self, deadline: float, timeout: float = math.inf) -> Any:  # noqa: C901, PLR0912  # one frame: see `_permit`
+        loop = running_loop()
+        if timeout != math.inf:
+            deadline = after(loop.time(), timeout)
         cell, tenancy = self._cell, self._tenancy
         timed = deadline != math.inf  # the others need no clock
         thrown_away = False
@@ -187,14 +189,17 @@ class Parker(BaseParker):
                 ready = PERMIT in cell or CLOSED in cell or (timed and loop.time() >= deadline)
                 if ready or (tenancy is not None and not tenancy.watched(loop)):
                     await loop.checkpoint()
-                elif tenancy is None:
-                    await waiter.sleep(deadline)
                 else:
-                    loop.kept.add(waiter)
-                    try:
-                        await waiter.sleep(deadline)
-                    finally:
-                        loop.kept.discard(waiter)
+                    if timed:
+                        waiter.wake_at(deadline)
+                    if tenancy is None:
+                        await waiter
+                    else:
+                        loop.kept.add(waiter)
+                        try:
+                            await waiter
+                        finally:
+                            loop.kept.discard(waiter)
                 # Both permits at once: at most one is ever in store.
                 taken = tenancy is not None and tenancy.word.take()
                 if PERMIT in cell:  # not left to the except: a KeyError costs 0.4 µs, and a word's wake has no PERMIT

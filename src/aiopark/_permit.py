@@ -9,8 +9,8 @@ Who writes what:
   PERMIT  set by `unpark`, from anywhere; removed by a park that returns, and by `prepare_park`, both the owner's.
   OWNER   the waiter of the thread or task that parks. Put in by `claim` (setdefault: of two that try, one wins), and
           taken out by the same thread or task when its park ends, by statements: CPython runs signal handlers after
-          calls, and one that raises (Ctrl-C) must not come between taking the permit and returning. One that never wakes any
-          more (its loop is closed, its coroutine was thrown away, it was parked before a fork) does not take itself
+          calls, and one that raises (Ctrl-C) must not come between taking the permit and returning. One that never wakes
+          any more (its loop is closed, its coroutine was thrown away, it was parked before a fork) does not take itself
           out. `claim` puts the next one in its place.
   TAKING  by those that want to do so: of two, one wins, and the other finds the winner parked.
   CLOSED  set by `close`, never removed.
@@ -129,7 +129,7 @@ class PermitCell(dict[str, Any]):
         waiter = self.owner()
         if waiter is None:
             return "idle"
-        return f"parked by {waiter.who()} for {time.monotonic() - waiter.since:.1f} s"
+        return f"parked by {waiter.who()} for {max(time.monotonic() - waiter.since, 0.0):.1f} s"
 
     def closed_error(self) -> ClosedError:
         """Build the error of a park that finds it closed."""

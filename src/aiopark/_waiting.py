@@ -71,7 +71,9 @@ async def wait_while(cell: Cell, value: int, deadline: float) -> bool:
                 return False
             group.watch.arm(value, loop.source)
             if not cell.closed:
-                await waiter.sleep(deadline)
+                if deadline != math.inf:
+                    waiter.wake_at(deadline)
+                await waiter
             group.waiters.discard(waiter)
             loop.kept.discard(waiter)
             waiter = loop.waiter()

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiopark import _fork
@@ -69,6 +70,10 @@ class Mailbox:
         self.of_parent = False
         self.parked = 0
         self.kept: set[Any] = set()
+
+    def publish(self, key: int) -> None:
+        """Let others find the mailbox. The last act of a subclass' constructor."""
+        mailboxes[key] = weakref.ref(self, partial(_forget, key))
 
     def _ring(self) -> None:
         """Make the loop call `drain` soon. From any thread; at a dead loop, do nothing."""
@@ -120,12 +125,18 @@ class Mailbox:
             raise
 
 
-# Every mailbox that is alive, by the id of its loop or trio token, which it keeps alive.
-mailboxes: Final[weakref.WeakValueDictionary[int, Mailbox]] = weakref.WeakValueDictionary()
+# Every mailbox that is alive, by the id of its loop or trio token, which it keeps alive. Each operation is atomic.
+mailboxes: Final[dict[int, weakref.ref[Mailbox]]] = {}
+
+
+def _forget(key: int, reference: weakref.ref[Mailbox]) -> None:
+    # Were another one published in between, the next park would make one more, and both would work.
+    if mailboxes.get(key) is reference:
+        mailboxes.pop(key, None)
 
 
 def _alive() -> Iterator[Mailbox]:
-    return (mailbox for reference in mailboxes.valuerefs() if (mailbox := reference()) is not None)
+    return (mailbox for reference in mailboxes.copy().values() if (mailbox := reference()) is not None)
 
 
 def parked_tasks() -> int:

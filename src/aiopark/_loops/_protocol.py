@@ -1,6 +1,6 @@
 """What a task that parks needs from its event loop."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Protocol
 
 
@@ -13,8 +13,12 @@ class TaskWaiter(Protocol):
 
     since: float
 
-    def sleep(self, deadline: float) -> Awaitable[None]:
-        """Put the running task to sleep until a wake, the deadline (on the loop's clock) or a cancellation.
+    def wake_at(self, deadline: float) -> None:
+        """Have the sleep, which is about to begin, end at a finite deadline on the loop's clock."""
+        ...
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        """Put the running task to sleep until a wake, the deadline or a cancellation.
 
         May return for no reason at all: the caller looks again.
         """

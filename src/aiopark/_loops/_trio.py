@@ -14,14 +14,12 @@ import os
 import sys
 import time
 import weakref
-from asyncio import current_task
 from typing import TYPE_CHECKING, Any, Final
 
-from aiopark._loops._mailbox import Mailbox, mailboxes
+from aiopark._loops._mailbox import Mailbox
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Generator
 
     import trio  # noqa: TC004  # at run time `running_bridge` does that
 
@@ -31,25 +29,32 @@ if TYPE_CHECKING:
 class TrioWaiter:
     """One sleep of one task."""
 
-    __slots__ = ("_bridge", "_closed", "_posted", "_task", "since")
+    __slots__ = ("_bridge", "_closed", "_deadline", "_posted", "_task", "since")
 
     def __init__(self, bridge: TrioBridge) -> None:
         self._bridge: Final = bridge
         self._task: trio.lowlevel.Task | None = None
         self._closed = False
         self._posted = False
+        self._deadline = math.inf
         self.since = time.monotonic()
 
-    async def sleep(self, deadline: float) -> None:
-        """See `TaskWaiter.sleep`."""
+    def wake_at(self, deadline: float) -> None:
+        """See `TaskWaiter.wake_at`."""
+        self._deadline = deadline
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self._sleep().__await__()
+
+    async def _sleep(self) -> None:
         bridge = self._bridge
         self._task = trio.lowlevel.current_task()
         bridge.parked += 1
         try:
-            if deadline == math.inf:
+            if self._deadline == math.inf:
                 await trio.lowlevel.wait_task_rescheduled(self._abort)
             else:
-                with trio.CancelScope(deadline=deadline):
+                with trio.CancelScope(deadline=self._deadline):
                     try:
                         await trio.lowlevel.wait_task_rescheduled(self._abort)
                     except GeneratorExit:
@@ -99,7 +104,7 @@ class TrioBridge(Mailbox):
         self._token = trio.lowlevel.current_trio_token()
         self._source: Callable[[], Any] = _nothing
         self._listens: bool | None = None  # None: not yet; False: no more
-        mailboxes[id(self._token)] = self
+        self.publish(id(self._token))
 
     def time(self) -> float:
         return trio.current_time()
@@ -160,23 +165,6 @@ class TrioBridge(Mailbox):
 
 def _nothing() -> None:
     pass
-
-
-def in_trio_task(loop: AbstractEventLoop | None) -> bool:
-    """Return whether trio runs the calling task, and not asyncio. For whoever found trio among the modules.
-
-    Args:
-        loop: the asyncio loop that runs on this thread, if there is one.
-    """
-    lowlevel = getattr(sys.modules["trio"], "lowlevel", None)  # None: another thread is still importing it
-    in_task = getattr(lowlevel, "in_trio_task", None)  # None: trio is older than 0.29
-    if in_task is None or not in_task():
-        return False
-    if loop is None or current_task(loop) is None:
-        return True  # in trio's guest mode an asyncio loop runs on the same thread
-    # A trio.run inside of an asyncio task, or an asyncio task inside of trio (trio-asyncio). sniffio, which trio needs
-    # and tells, knows which of them is the inner one.
-    return bool(sys.modules["sniffio"].thread_local.name == "trio")
 
 
 _bridge: trio.lowlevel.RunVar[TrioBridge]
