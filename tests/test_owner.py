@@ -5,9 +5,8 @@ from __future__ import annotations
 import threading
 
 import pytest
-from support import switch_interval
-
 from aiopark._owner import OWNER, claim
+from support import switch_interval
 
 
 class Somebody:

@@ -6,10 +6,10 @@ import asyncio
 import math
 
 import pytest
+from aiopark._owner import OWNER, claim
 
 import aiopark
 from aiopark import _parker
-from aiopark._owner import OWNER, claim
 from aiopark._parker import CLOSED, PERMIT, Parker
 from model.explore import LostError, SteppedDict, explore, step, wait_for
 
