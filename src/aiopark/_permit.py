@@ -31,6 +31,7 @@ from __future__ import annotations
 import time
 from typing import Any, Final, Protocol
 
+from aiopark import _fork
 from aiopark._errors import ClosedError
 
 PERMIT: Final = "permit"
@@ -78,17 +79,22 @@ class PermitCell(dict[str, Any]):
         Raises:
             RuntimeError: somebody else is parked.
         """
+        taking = f"{TAKING} {_fork.epoch}"  # what a thread of the parent began is not finished in the child
         while (other := self.setdefault(OWNER, waiter)) is not waiter:
-            if not other.never_wakes() or self.setdefault(TAKING, waiter) is not waiter:
-                raise RuntimeError(
-                    f"{other.who()} is already parked on {self.describe()}: one thread or task parks on it at a time; "
-                    f"give each of them its own {self.kind}"
-                )
             try:
+                if not other.never_wakes() or self.setdefault(taking, waiter) is not waiter:
+                    raise RuntimeError(
+                        f"{other.who()} is already parked on {self.describe()}: one thread or task parks on it at a "
+                        f"time; give each of them its own {self.kind}"
+                    )
                 if self.get(OWNER) is other:
                     self[OWNER] = waiter
             finally:
-                del self[TAKING]
+                try:
+                    if self[taking] is waiter:
+                        del self[taking]
+                except KeyError:
+                    pass  # interrupted before it was there
 
     def owner(self) -> Waiter | None:
         """Return the one who is parked, if that one can still be woken."""

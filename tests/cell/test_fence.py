@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from support import Crew, asleep, block_until, soon
 
-from aiopark import ThreadParker, Word, _fence, _word
+from aiopark import Parker, ThreadParker, Word, lowlevel
+from aiopark._cell import Cell, _cell, _fence
 from aiopark._os import Backend, Futex
+from aiopark._word import cell_of
 
 
 @pytest.fixture
@@ -18,10 +20,7 @@ def word(backend: Backend) -> Word:
     return Word()
 
 
-# The order of stores, loads and fences: what the processor would not tell.
-
-
-class Cell:
+class Memory:
     """Stands in for the memory, and writes down what is done to it."""
 
     def __init__(self, events: list[str], value: int) -> None:
@@ -39,18 +38,19 @@ class Cell:
 
 
 class Recorder:
-    """A word over a Cell, with a fence and a wake that write themselves down."""
+    """A word over such a memory, with a fence and a wake that write themselves down."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, ordered: bool) -> None:
         self.events: list[str] = []
-        monkeypatch.setattr(_word, "full_fence", lambda: self.events.append("fence"))
-        monkeypatch.setattr(_word, "PLAIN_IS_ORDERED", ordered)
+        monkeypatch.setattr(_cell, "full_fence", lambda: self.events.append("fence"))
+        monkeypatch.setattr(_cell, "PLAIN_IS_ORDERED", ordered)
         self.word = Word()
-        self.word._wake = lambda: self.events.append("wake")
+        self.cell: Cell = cell_of(self.word)
+        self.cell._wake_all = lambda: self.events.append("wake")  # type: ignore[misc,assignment]
 
     def of(self, value: int, call: Callable[[], object]) -> list[str]:
         self.events.clear()
-        self.word._cell = Cell(self.events, value)  # type: ignore[assignment]
+        self.cell.memory = Memory(self.events, value)  # type: ignore[assignment]
         call()
         return list(self.events)
 
@@ -72,18 +72,38 @@ def processor(request: pytest.FixtureRequest) -> Recorder:
     return request.getfixturevalue(request.param)
 
 
+def park(word: Word) -> None:
+    ThreadParker(word).park_timeout(0)
+
+
 def test_the_owner_fences_after_it_takes_the_permit(processor: Recorder) -> None:
-    assert processor.of(0, lambda: processor.word._park(0.0)) == ["load", "store 1", "fence"]
+    events = processor.of(0, lambda: park(processor.word))
+    assert events[-2:] == ["store 1", "fence"]
+    assert events[0] == "load"
+    assert processor.of(0, processor.cell.take) == ["load", "store 1", "fence"]
 
 
 def test_the_owner_stores_nothing_where_there_is_no_permit(processor: Recorder) -> None:
-    assert "store 1" not in processor.of(1, lambda: processor.word._park(0.0))
+    assert "store 1" not in processor.of(1, lambda: park(processor.word))
+    assert "store 1" not in processor.of(2, lambda: park(processor.word))
+    assert "store 1" not in processor.of(1, processor.cell.take)
+
+
+def test_an_interrupted_fence_leaves_the_permit(processor: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_cell, "full_fence", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        processor.of(0, processor.cell.take)
+    assert processor.events == ["load", "store 1", "store 0"]
 
 
 def test_the_owner_fences_after_it_drops_a_permit(processor: Recorder) -> None:
     # "prepare_park, look at the data, park": until the 1 is visible, an unpark in between is overwritten unseen.
-    events = processor.of(0, ThreadParker(processor.word).prepare_park)
-    assert events[-2:] == ["store 1", "fence"]
+    for parker in (ThreadParker(processor.word), Parker(processor.word)):
+        events = processor.of(0, parker.prepare_park)
+        assert events[-2:] == ["store 1", "fence"]
 
 
 def test_an_unparker_stores_and_then_wakes(ordered: Recorder) -> None:
@@ -185,7 +205,7 @@ def without_fence(request: pytest.FixtureRequest, last_resort: str, backend: Bac
 
 def test_the_last_resort_is_callable_and_wakes_nobody(without_fence: Callable[[], object], word: Word) -> None:
     with Crew() as crew:
-        crew.start(word._sleep, soon())
+        crew.start(ThreadParker(word).park_until, soon())
         block_until(lambda: asleep(word.address) == 1)
         for _ in range(3):
             without_fence()
@@ -197,9 +217,9 @@ def test_the_last_resort_is_callable_and_wakes_nobody(without_fence: Callable[[]
 def test_park_and_unpark_over_that_fence(
     without_fence: Callable[[], object], backend: Backend, monkeypatch: pytest.MonkeyPatch, plain_is_ordered: bool
 ) -> None:
-    monkeypatch.setattr(_word, "full_fence", without_fence)
-    monkeypatch.setattr(_word, "PLAIN_IS_ORDERED", plain_is_ordered)
-    ping, pong = ThreadParker(), ThreadParker()
+    monkeypatch.setattr(_cell, "full_fence", without_fence)
+    monkeypatch.setattr(_cell, "PLAIN_IS_ORDERED", plain_is_ordered)
+    ping, pong = ThreadParker(Word()), ThreadParker(Word())
 
     def play(mine: ThreadParker, theirs: ThreadParker) -> None:
         for _ in range(200):
@@ -217,3 +237,10 @@ def test_this_system_has_a_fence_that_works() -> None:
     name, fence = _fence.choose()
     assert name in {"atomic_thread_fence", "OSMemoryBarrier", "FlushProcessWriteBuffers", "futex", "lock"}
     assert fence() is None
+
+
+def test_the_fence_is_public() -> None:
+    """For protocols of one's own on a word."""
+    assert lowlevel.fence is _fence.full_fence
+    assert "fence" in lowlevel.__all__
+    assert lowlevel.fence() is None  # type: ignore[func-returns-value]
