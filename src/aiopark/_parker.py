@@ -171,13 +171,13 @@ class Parker(BaseParker):
         if self._tenancy is not None:
             self._tenancy.close()
 
-    async def _park(self, deadline: float, timeout: float = math.inf) -> Any:  # noqa: C901, PLR0912  # one frame: see `_permit`
+    async def _park(self, deadline: float, timeout: float = math.inf) -> Any:  # noqa: ASYNC109, C901, PLR0912, PLR0915
         loop = running_loop()
         if timeout != math.inf:
             deadline = after(loop.time(), timeout)
         cell, tenancy = self._cell, self._tenancy
         timed = deadline != math.inf  # the others need no clock
-        thrown_away = False
+        taken = thrown_away = False
         waiter = loop.waiter()
         try:
             if cell.setdefault(OWNER, waiter) is not waiter:
@@ -228,7 +228,9 @@ class Parker(BaseParker):
                     del cell[OWNER]
             except KeyError:
                 pass
-            if tenancy is not None and CLOSED in cell:
+            # Not after a permit was taken, which a signal handler that raises in here would lose: then the next one who
+            # takes the lease ends this one, or the collector does.
+            if tenancy is not None and not taken and CLOSED in cell:
                 tenancy.end_if_unused()
 
 

@@ -10,8 +10,8 @@ Who writes what:
   OWNER   the waiter of the thread or task that parks. Put in by `claim` (setdefault: of two that try, one wins), and
           taken out by the same thread or task when its park ends, by statements: CPython runs signal handlers after
           calls, and one that raises (Ctrl-C) must not come between taking the permit and returning. One that never
-          wakes any more (its loop is closed, its coroutine was thrown away, it was parked before a fork) does not take
-          itself out. `claim` puts the next one in its place.
+          wakes any more (its loop is closed, its coroutine was thrown away, it was parked before a fork) does not
+          take itself out. `claim` puts the next one in its place.
   TAKING  by those that want to do so: of two, one wins, and the other finds the winner parked.
   CLOSED  set by `close`, never removed.
 

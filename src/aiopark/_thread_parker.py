@@ -13,8 +13,8 @@ import math
 import time
 
 from aiopark._base_parker import BaseParker
+from aiopark._cell import LEASE, Cell, Lease
 from aiopark._cell import PERMIT as WORD_PERMIT
-from aiopark._cell import Cell, Lease
 from aiopark._deadline import Seconds, after, seconds
 from aiopark._permit import CLOSED, OWNER, PERMIT, PermitCell
 from aiopark._thread_waiter import ThreadWaiter
@@ -173,8 +173,10 @@ def _sleep_until_permit(cell: PermitCell, waiter: ThreadWaiter, deadline: float)
 
 
 def _park_on_word(word: Cell, cell: PermitCell, waiter: ThreadWaiter, deadline: float) -> bool:
-    # Abandoned, if an interruption kept it from being ended, once the thread has left the slot.
+    # Nobody else ends the lease while the thread stands in the slot of the cell; and if an interruption keeps this from
+    # ending it, it counts as abandoned once the thread has left that.
     lease = Lease(word, cell.describe, lambda: cell.get(OWNER) is not waiter or waiter.never_wakes())
+    leases = word.place.lease
     try:
         lease.take()
         return word.sleep_until(
@@ -184,4 +186,9 @@ def _park_on_word(word: Cell, cell: PermitCell, waiter: ThreadWaiter, deadline: 
             None if deadline == math.inf else deadline,
         )
     finally:
-        lease.end()
+        # Not `lease.end()`, a call, in which a signal handler that raises would lose the permit that was just taken.
+        try:
+            if leases[LEASE] is lease:
+                del leases[LEASE]
+        except KeyError:
+            pass  # this is the child of a fork inside of the park, and another took it over

@@ -21,7 +21,7 @@ class Bell(Mailbox):
     def __init__(self):
         super().__init__()
         self.rings = 0
-        mailboxes[id(self)] = self
+        self.publish(id(self))
 
     def _ring(self):
         self.rings += 1
@@ -151,7 +151,7 @@ def test_many_threads_post_while_one_drains():
 def test_a_mailbox_is_registered_as_long_as_it_lives():
     bell = Bell()
     reference = weakref.ref(bell)
-    assert mailboxes.get(id(bell)) is bell
+    assert mailboxes[id(bell)]() is bell
     bell.parked = 3
     assert parked_tasks() == 3
     gc.disable()

@@ -6,8 +6,7 @@ import re
 import sys
 
 from aiopark._cli import _found
-from aiopark._watch import NAMES as WATCHERS
-from aiopark._watch import refused_watchers, watcher
+from aiopark._watch import WATCHERS, refused_watchers, watcher
 from aiopark.lowlevel import default_backend
 
 STEPS = ["thread unparks task", "task unparks thread", "no thread a task", "task deadline", "thread deadline"]

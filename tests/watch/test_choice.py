@@ -46,8 +46,8 @@ def choice(monkeypatch):
 
 
 def test_the_order_in_which_they_are_tried(unforced):
-    assert aiopark._watch.NAMES == ("uring", "threads")
-    assert choose() == next(name for name in aiopark._watch.NAMES if name in HERE)
+    assert aiopark._watch.WATCHERS == ("uring", "threads")
+    assert choose() == next(name for name in aiopark._watch.WATCHERS if name in HERE)
 
 
 def test_threads_where_a_ring_is_refused(unforced, refused):

@@ -8,13 +8,13 @@ import gc
 import mmap
 
 import pytest
+from aiopark._watch._arm import Arm
 from support import ASYNCIO, block_until, in_thread, is_parked
 
 import aiopark
 from aiopark import _parker
 from aiopark._loops import running_loop
 from aiopark._watch import RingWatch, refused_watchers
-from aiopark._watch._arm import Arm
 from aiopark._watch._loop_ring import LoopRing
 
 needs_a_ring = pytest.mark.skipif(RingWatch.name in refused_watchers(), reason="no ring can wait on futexes here")

@@ -4,6 +4,18 @@ from aiopark._cell._attach import SIZE, memory_at, memory_of
 from aiopark._cell._cell import PARKED, PERMIT, Cell
 from aiopark._cell._fence import NAME as FENCE
 from aiopark._cell._fence import full_fence
-from aiopark._cell._lease import Lease, place_at
+from aiopark._cell._lease import LEASE, Lease, place_at
 
-__all__ = ["FENCE", "PARKED", "PERMIT", "SIZE", "Cell", "Lease", "full_fence", "memory_at", "memory_of", "place_at"]
+__all__ = [
+    "FENCE",
+    "LEASE",
+    "PARKED",
+    "PERMIT",
+    "SIZE",
+    "Cell",
+    "Lease",
+    "full_fence",
+    "memory_at",
+    "memory_of",
+    "place_at",
+]

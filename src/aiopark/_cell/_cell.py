@@ -231,6 +231,8 @@ class Cell:
     def close(self) -> None:
         """Let go of the memory, once nobody here waits on it. Idempotent."""
         memory, self.memory = self.memory, None
+        if self.in_kernel:
+            self.wake_all()  # a lease that nobody had to end may have left a wait of a ring
         for sleeper in self.sleepers.copy():
             self.wake_until_gone(sleeper)
         for group in list(self.groups.values()):

@@ -6,7 +6,7 @@
 | WAITING | the kernel completes it | OVER | hint |
 | WAITING | the owner goes to sleep | WAITING | |
 | HINTED | the kernel completes it | OVER | the hint was given |
-| HINTED | the owner goes to sleep, and the kernel has not completed it | WAITING | |
+| HINTED | the owner goes to sleep | OVER | a new wait; this one is completed, by a wake of ours if by no other |
 | WAITING, HINTED | the ring is retired | OVER | hint |
 | OVER | the owner goes to sleep | | a new wait |
 

@@ -117,20 +117,25 @@ class LoopRing:
 
     def _arm(self, wait: KernelWait | None, cell: Cell, seen: int, hint: Hint) -> KernelWait:
         ring = self._whole_ring()
-        if wait is not None and wait.ring is self._token:
-            if wait.state is HINTED:
-                self._reap(ring)
-            if wait.state is not OVER:
-                wait.seen, wait.state = seen, WAITING
-                return wait
-        elif wait is not None and wait.state is not OVER:
-            cell.wake_all()  # on another ring; it should swallow no wake
+        before = wait
+        if before is not None and before.state is WAITING and before.ring is self._token:
+            before.seen = seen
+            return before
         cell.in_kernel = True
         number = next(self._numbers)
         wait = self._waits[number] = KernelWait(self._token, cell, seen, hint)
         while not ring.prepare(cell.address, seen, number):
             self._submit(ring)
-        self._submit(ring)
+        if before is None or before.state is OVER:
+            self._submit(ring)
+        else:  # HINTED, and most likely completed: one system call for both, 2 to 3 µs less
+            self._submit(ring, get_events=True)
+            self._reap(ring)
+            if before.state is OVER:
+                wait.look()  # the wake that completed it may have come for this sleep
+            else:
+                # Nobody woke it after all (a store without a wake), or another ring waits: take both off, look again.
+                cell.wake_all()
         return wait
 
     def _whole_ring(self) -> Ring:
@@ -140,9 +145,9 @@ class LoopRing:
             self._ring = Ring(self._eventfd, full_fence)
         return self._ring
 
-    def _submit(self, ring: Ring) -> None:
+    def _submit(self, ring: Ring, *, get_events: bool = False) -> None:
         try:
-            ring.submit()
+            ring.submit(get_events=get_events)
         except BlockingIOError:
             self._reap(ring)
             ring.submit()

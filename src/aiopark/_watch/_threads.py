@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import errno
 import math
+import sys
 import threading
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -116,7 +117,8 @@ class ThreadWatch:
         if thread is not None and thread.thread.ident is not None:
             thread.stop()
             self._cell.wake_until_gone(thread)
-            if thread.thread is not threading.current_thread():  # a finalizer, or what a hint woke, may close it there
+            # A finalizer, or what a hint woke, may close it on that very thread; and at exit no thread ends any more.
+            if thread.thread is not threading.current_thread() and not sys.is_finalizing():
                 thread.thread.join()
 
     def close_later(self) -> None:
