@@ -13,6 +13,7 @@ from support import Crew, asleep, block_until, soon
 import aiopark
 from aiopark import ClosedError, ThreadParker, UnparkHandle, Word
 from aiopark._os import Backend
+from aiopark._word import cell_of
 
 
 @pytest.fixture
@@ -20,12 +21,17 @@ def word(backend: Backend) -> Word:
     return Word()
 
 
+def sleep(word: Word) -> None:
+    """Park without taking anything."""
+    assert word.blocking_wait_while(1, deadline=soon())
+
+
 def test_a_new_word_is_parked_private_and_aligned(word: Word, backend: Backend) -> None:
     assert word.load() == 1
     assert word.shared is False
     assert word.address % 4 == 0
     assert ctypes.c_uint32.from_address(word.address).value == 1
-    assert word._backend is backend
+    assert cell_of(word)._backend is backend
 
 
 @pytest.mark.parametrize("value", [0, 1, 2, 2**31, 2**32 - 1, True, False])
@@ -51,7 +57,7 @@ def test_what_is_no_integer_is_not_stored(word: Word, value: Any) -> None:
 
 def test_a_store_wakes_nobody(word: Word) -> None:
     with Crew() as crew:
-        thread = crew.start(word._sleep, soon())
+        thread = crew.start(sleep, word)
         block_until(lambda: asleep(word.address) == 1)
         word.store(0)
         assert asleep(word.address) == 1
@@ -61,7 +67,7 @@ def test_a_store_wakes_nobody(word: Word) -> None:
 
 def test_unpark_deposits_the_permit_and_wakes(word: Word) -> None:
     with Crew() as crew:
-        thread = crew.start(word._sleep, soon())
+        thread = crew.start(sleep, word)
         block_until(lambda: asleep(word.address) == 1)
         word.unpark()
         block_until(lambda: not thread.is_alive())
@@ -72,7 +78,7 @@ def test_unpark_deposits_the_permit_and_wakes(word: Word) -> None:
 
 def test_unpark_lock_deposits_now_and_wakes_later(word: Word) -> None:
     with Crew() as crew:
-        thread = crew.start(word._sleep, soon())
+        thread = crew.start(sleep, word)
         block_until(lambda: asleep(word.address) == 1)
         handle = word.unpark_lock()
         assert isinstance(handle, UnparkHandle)
@@ -87,7 +93,7 @@ def test_a_handle_wakes_once(word: Word) -> None:
     handle.unpark()
     word.store(1)
     with Crew() as crew:
-        crew.start(word._sleep, soon())
+        crew.start(sleep, word)
         block_until(lambda: asleep(word.address) == 1)
         handle.unpark()
         assert asleep(word.address) == 1  # nor does it deposit again
@@ -97,7 +103,7 @@ def test_a_handle_wakes_once(word: Word) -> None:
 
 def test_a_handle_keeps_the_memory_of_a_word_that_is_gone(backend: Backend) -> None:
     word = Word()
-    memory = weakref.ref(word._cell)
+    memory = weakref.ref(cell_of(word).memory)
     handle = word.unpark_lock()
     del word
     gc.collect()
@@ -109,7 +115,7 @@ def test_a_handle_keeps_the_memory_of_a_word_that_is_gone(backend: Backend) -> N
 
 
 def test_a_handle_keeps_the_memory_of_a_word_that_is_closed(word: Word) -> None:
-    memory = weakref.ref(word._cell)
+    memory = weakref.ref(cell_of(word).memory)
     handle = word.unpark_lock()
     word.close()
     gc.collect()
@@ -119,7 +125,7 @@ def test_a_handle_keeps_the_memory_of_a_word_that_is_closed(word: Word) -> None:
 
 def test_a_word_that_is_gone_leaves_no_memory(backend: Backend) -> None:
     word = Word()
-    memory, itself = weakref.ref(word._cell), weakref.ref(word)
+    memory, itself = weakref.ref(cell_of(word).memory), weakref.ref(word)
     word.unpark()
     assert ThreadParker(word).park_timeout(0)
     del word
@@ -129,9 +135,9 @@ def test_a_word_that_is_gone_leaves_no_memory(backend: Backend) -> None:
 
 def test_a_sleeping_thread_keeps_the_memory(backend: Backend) -> None:
     word = Word()
-    address, memory = word.address, weakref.ref(word._cell)
+    address, memory = word.address, weakref.ref(cell_of(word).memory)
     with Crew() as crew:
-        crew.start(word._sleep, soon())
+        crew.start(sleep, word)
         block_until(lambda: asleep(address) == 1)
         wake = word.unpark_lock()
         del word
@@ -147,19 +153,21 @@ def test_a_closed_word_says_so(word: Word) -> None:
         lambda: word.store(0),
         word.unpark,
         word.unpark_lock,
-        lambda: word._park(0.0),
         ThreadParker(word).park,
         lambda: ThreadParker(word).park_timeout(0),
         ThreadParker(word).prepare_park,
         ThreadParker(word).timed_out,
         ThreadParker(word).unpark,
+        word.wake,
+        lambda: word.blocking_wait_while(1),
+        lambda: aiopark.Parker(word),
     ):
         with pytest.raises(ClosedError, match="make a new one"):
             use()
 
 
 def test_close_may_be_repeated(word: Word) -> None:
-    memory = weakref.ref(word._cell)
+    memory = weakref.ref(cell_of(word).memory)
     word.close()
     word.close()
     gc.collect()

@@ -13,7 +13,9 @@ import pytest
 from support import block_until, in_thread, is_owned
 
 import aiopark
-from aiopark import ThreadParker, Word, _word
+from aiopark import ThreadParker, Word
+from aiopark._cell import _cell
+from aiopark._word import cell_of
 from aiopark.lowlevel import Portable, default_backend
 
 shares = pytest.mark.skipif(not default_backend().supports_shared, reason="this backend reaches no other process")
@@ -94,6 +96,9 @@ def test_a_misaligned_word_is_told_where_to_go(shift):
         (0, ValueError, "not 0"),
         (-4, ValueError, "not -4"),
         (0x1001, ValueError, "multiple of 4"),
+        (2**64, ValueError, "0x10000000000000000 is more than a pointer holds"),
+        (2**200, ValueError, "more than a pointer holds"),
+        (-(2**64), ValueError, "exist, not -"),
         ("x", TypeError, "str"),
     ],
 )
@@ -121,7 +126,7 @@ def test_two_words_at_one_address_have_one_owner():
     first, second = (Word.from_address(ctypes.addressof(native), owner=native) for _ in range(2))
     with in_thread(ThreadParker(first).park):
         block_until(lambda: is_owned(first))
-        with pytest.raises(RuntimeError, match="already parked"):
+        with pytest.raises(RuntimeError, match="is taken by aiopark.ThreadParker .* close that one first"):
             ThreadParker(second).park()
         with pytest.raises(RuntimeError, match="still parks"):
             first.close()
@@ -135,7 +140,7 @@ def test_a_second_word_closes_while_somebody_parks_through_the_first():
     with in_thread(ThreadParker(first).park):
         block_until(lambda: is_owned(first))
         second.close()
-        assert second._cell is None
+        assert cell_of(second).closed
         first.unpark()
 
 
@@ -144,7 +149,7 @@ def test_a_private_word_and_one_attached_to_its_address_have_one_owner():
     attached = Word.from_address(word.address, owner=word)
     with in_thread(ThreadParker(attached).park):
         block_until(lambda: is_owned(attached))
-        with pytest.raises(RuntimeError, match="already parked"):
+        with pytest.raises(RuntimeError, match="is taken by aiopark.ThreadParker .* close that one first"):
             ThreadParker(word).park()
         with pytest.raises(RuntimeError, match="still parks"):
             word.close()
@@ -174,7 +179,7 @@ def test_a_finalizer_that_runs_in_close_may_use_words():
     assert ["closed" in text for text in seen] == [True]
 
 
-def test_of_many_threads_that_attach_all_get_one_slot():
+def test_of_many_threads_that_attach_all_get_one_place():
     native = ctypes.c_uint32(1)
     for _ in range(50):
         words, barrier = [], threading.Barrier(4)
@@ -188,11 +193,11 @@ def test_of_many_threads_that_attach_all_get_one_slot():
             thread.start()
         for thread in threads:
             thread.join()
-        assert len({id(word._slot) for word in words}) == 1
+        assert len({id(cell_of(word).place) for word in words}) == 1
 
 
 @pytest.mark.parametrize("make", [lambda: Word.from_buffer(bytearray(8)), lambda: Word.from_address(64, shared=True)])
 def test_what_reaches_no_other_process_says_so_at_once(make, monkeypatch):
-    monkeypatch.setattr(_word, "default_backend", Portable)
+    monkeypatch.setattr(_cell, "default_backend", Portable)
     with pytest.raises(aiopark.UnsupportedError, match="shared=False"):
         make()

@@ -251,15 +251,6 @@ def test_asyncio_tasks_inside_of_trio_tasks_park_on_asyncio(monkeypatch):
     assert asyncio.run(main()) is _asyncio.AsyncioBridge
 
 
-def test_a_trio_that_is_too_old_is_told_and_does_not_disturb_asyncio(monkeypatch):
-    """That is one without in_trio_task: it came with trio 0.29."""
-    trio = pytest.importorskip("trio")
-    monkeypatch.delattr(trio.lowlevel, "in_trio_task")
-    assert asyncio.run(aiopark.Parker().park_timeout(0)) is False
-    with pytest.raises(RuntimeError, match=r"trio 0\.29 or later"):
-        trio.run(aiopark.Parker().park)
-
-
 def test_the_waiter_speaks_the_future_protocol(runner):
     async def main():
         parker = aiopark.Parker()

@@ -139,6 +139,28 @@ class SteppedDict(dict[str, Any]):
         return super().setdefault(key, default)
 
 
+class SteppedLock:
+    """A lock of threads, each of whose operations is a step."""
+
+    def __init__(self, clock: Callable[[], float] = lambda: 0.0) -> None:
+        self.locked, self.clock = False, clock
+
+    def acquire(self, timeout: float = -1) -> bool:
+        step()
+        end = self.clock() + timeout
+        wait_for(lambda: not self.locked or 0 <= timeout and self.clock() >= end)
+        if self.locked:
+            return False
+        self.locked = True
+        return True
+
+    def release(self) -> None:
+        step()
+        if not self.locked:
+            raise RuntimeError("release unlocked lock")
+        self.locked = False
+
+
 class SteppedDeque(deque[Any]):
     """A deque each of whose operations is a step."""
 

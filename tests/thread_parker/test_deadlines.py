@@ -12,6 +12,7 @@ import pytest
 from support import Crew, block_until, is_asleep
 
 from aiopark import ThreadParker
+from aiopark._word import cell_of
 
 
 @pytest.mark.parametrize("seconds", [1e-6, 0.0003, 0.001, 0.0042, 0.03])
@@ -78,14 +79,15 @@ def test_a_park_goes_round_again_after_each_capped_wait(parker: ThreadParker, mo
     for module in ("_linux", "_macos", "_windows", "_portable"):
         monkeypatch.setattr(f"aiopark._os.{module}.LONGEST_WAIT", 0.001)
     waits = 0
-    sleep = parker.word._sleep
+    cell = cell_of(parker.word)
+    sleep = cell._sleep
 
     def count(*arguments: Any, **keywords: Any) -> None:
         nonlocal waits
         waits += 1
         sleep(*arguments, **keywords)
 
-    monkeypatch.setattr(parker.word, "_sleep", count)
+    monkeypatch.setattr(cell, "_sleep", count)
     deadline = time.monotonic() + 0.03
     assert parker.park_until(deadline) is False
     assert time.monotonic() >= deadline
