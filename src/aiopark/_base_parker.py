@@ -80,7 +80,9 @@ class BaseParker(NotCopied):
         """
         if PERMIT in self._cell:
             return False
-        return self.word is None or CLOSED in self._cell or self.word.load() != WORD_PERMIT
+        if self.word is None or (self._permit_word is None and CLOSED in self._cell):
+            return True  # the word of a Parker that was closed may be another's by now
+        return self.word.load() != WORD_PERMIT
 
     def unpark_lock(self) -> UnparkHandle:
         """Deposit the permit now, wake later: for a caller that holds a lock.
