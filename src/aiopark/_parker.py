@@ -50,7 +50,7 @@ class Parker(BaseParker):
         word: a word that native code or another process unparks: its permit counts as well as `unpark()`. The Parker
             is the word's owner until it is closed or collected; nobody else in this process parks on it. The kernel
             watches the word from the first park that sleeps on, by an io_uring of the loop, or by a thread that
-            lives as long as the Parker. Close the Parker before the word: that frees the word for another owner once the
+            lives as long as the Parker. Close the Parker before the word: that frees it for another owner once the
             pending park has ended, and leaves the word's permit in it.
         name: shown by `repr` and in messages.
 
