@@ -96,7 +96,8 @@ class Place:
         self.address: Final = address
         self.shared: Final = shared
         self.lease: Final[dict[str, Lease]] = {}
-        self.memories: Final[set[weakref.ref[object]]] = set()  # of the open cells; `add` and `discard` are atomic
+        # What the open cells hold, by id (ctypes' objects have no hash). Written under the lock; the dead leave alone.
+        self.memories: Final[weakref.WeakValueDictionary[int, object]] = weakref.WeakValueDictionary()
 
 
 _places: Final[weakref.WeakValueDictionary[int, Place]] = weakref.WeakValueDictionary()
@@ -119,7 +120,7 @@ def place_at(address: int, memory: object, *, shared: bool) -> Place:
         if place is None or (place.shared != shared and not place.memories):
             place = _places[address] = Place(address, shared=shared)
         if place.shared == shared:
-            place.memories.add(weakref.ref(memory, place.memories.discard))
+            place.memories[id(memory)] = memory
             return place
     raise ValueError(
         f"there is a word at {address:#x} already, with shared={place.shared}: all words at one address must say "
