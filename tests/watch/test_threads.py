@@ -198,11 +198,11 @@ def test_close_later_does_not_wait_for_the_thread(word, hints, state):
     if state == "idle":
         word.unpark()
         block_until(lambda: hints.number == 1)
-    repeat, repeating = _cell.Cell._wake_until_gone, []
+    repeat, repeating = _cell.Cell._wake_until, []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(threading.Thread, "join", None)
         patch.setattr(
-            _cell.Cell, "_wake_until_gone", lambda *them: (repeating.append(threading.get_ident()), repeat(*them))
+            _cell.Cell, "_wake_until", lambda *them: (repeating.append(threading.get_ident()), repeat(*them))
         )
         watch.close_later()
         block_until(lambda: waiter_threads() == 0)
@@ -239,17 +239,23 @@ def test_no_thread_to_be_had(watch, word, hints, monkeypatch):
     block_until(lambda: hints.number == 1)
 
 
-def test_an_interrupted_start_leaves_no_thread(watch, word, hints, monkeypatch):
-    start = threading.Thread.start
+@pytest.mark.parametrize("when", ["it has begun", "it has yet to begin"])
+def test_an_interrupted_start_leaves_no_thread(watch, word, hints, monkeypatch, when):
+    start, begin = threading.Thread.start, threading.Event()
+    run = _threads.WatchThread._run
 
     def interrupt(self):
         start(self)
+        if when == "it has yet to begin":
+            self._ident = None  # as if the interruption came before that
         raise Interrupted
 
     with monkeypatch.context() as patch:
+        patch.setattr(_threads.WatchThread, "_run", lambda self: (begin.wait(20), run(self)))
         patch.setattr(threading.Thread, "start", interrupt)
         with pytest.raises(Interrupted):
             arm(watch)
+        begin.set()
     block_until(lambda: waiter_threads() == 0)
     arm(watch)
     word.unpark()
@@ -369,18 +375,15 @@ def test_close_races_the_first_park(monkeypatch):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-@pytest.mark.parametrize("end", ["close", "drop"])
+@pytest.mark.parametrize("end", ["close", "close_later"])
 def test_a_child_of_a_fork_starts_its_own(word, hints, end):
-    watches = [ThreadWatch(cell_of(word), hints)]
-    arm(watches[0])
+    of_parent = ThreadWatch(cell_of(word), hints)
+    arm(of_parent)
     block_until(lambda: waiter_threads() == 1)
 
     def child():
         assert waiter_threads() == 0
-        if end == "close":
-            watches[0].close()  # does not wait for a thread that is not there
-        else:
-            watches.clear()
+        getattr(of_parent, end)()  # does not wait for a thread that is not there
         assert hints.number == 0
         watch = ThreadWatch(cell_of(word), hints)
         arm(watch)
@@ -393,6 +396,7 @@ def test_a_child_of_a_fork_starts_its_own(word, hints, end):
     in_a_fork(child)
     word.unpark()
     block_until(lambda: hints.number == 1)
+    of_parent.close()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
