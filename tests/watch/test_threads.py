@@ -201,9 +201,7 @@ def test_close_later_does_not_wait_for_the_thread(word, hints, state):
     repeat, repeating = _cell.Cell._wake_until, []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(threading.Thread, "join", None)
-        patch.setattr(
-            _cell.Cell, "_wake_until", lambda *them: (repeating.append(threading.get_ident()), repeat(*them))
-        )
+        patch.setattr(_cell.Cell, "_wake_until", lambda *them: (repeating.append(threading.get_ident()), repeat(*them)))
         watch.close_later()
         block_until(lambda: waiter_threads() == 0)
     assert threading.get_ident() not in repeating
