@@ -71,7 +71,7 @@ class Word(NotCopied):
     def _attach(self, memory: ctypes.c_uint32, address: int, *, shared: bool, keeps_memory: bool = True) -> None:
         if not isinstance(shared, bool):
             raise TypeError(f"shared must be True or False, not {shared!r}")
-        self._cell = Cell(memory, place_at(address, shared=shared), keeps_memory=keeps_memory)
+        self._cell = Cell(memory, place_at(address, memory, shared=shared), keeps_memory=keeps_memory)
         self.address = address
         self.shared = shared
         self._owns_memory = False  # it ends with this word

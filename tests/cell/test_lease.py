@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 
 import pytest
@@ -10,6 +11,7 @@ from support import in_thread, is_owned, switch_interval
 from aiopark import ThreadParker, Word
 from aiopark._cell import Lease, place_at
 from aiopark._word import cell_of
+from aiopark.lowlevel import default_backend
 
 
 def lease_of(word, name="somebody", abandoned=lambda: False):
@@ -162,10 +164,28 @@ def test_of_many_that_end_it_none_frees_the_next_ones():
 
 def test_a_place_lives_as_long_as_a_word_there():
     word = Word()
-    place = place_at(word.address, shared=False)
+    memory = ctypes.c_uint32.from_address(word.address)
+    place = place_at(word.address, memory, shared=False)
     assert cell_of(word).place is place
     with pytest.raises(ValueError, match="shared=False: all words at one address must say the same"):
-        place_at(word.address, shared=True)
+        place_at(word.address, memory, shared=True)
     address = word.address
-    del word, place
-    assert place_at(address, shared=True).shared
+    del word, place, memory
+    other = ctypes.c_uint32.from_address(address)
+    assert place_at(address, other, shared=True).shared
+
+
+@pytest.mark.skipif(not default_backend().supports_shared, reason="reaches no other process")
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_word_that_is_closed_has_no_say_in_the_memory_that_comes_after(shared):
+    """The same address, where the next mmap lies, say."""
+    native = ctypes.c_uint32(1)
+    closed = [Word.from_buffer(native, shared=shared) for _ in range(2)]
+    closed[0].close()
+    with pytest.raises(ValueError, match="must say the same"):
+        Word.from_buffer(native, shared=not shared)
+    closed[1].close()
+    with Word.from_buffer(native, shared=not shared) as word:
+        word.unpark()
+        ThreadParker(word).park()
+    assert [one.shared for one in closed] == [shared, shared]

@@ -11,7 +11,7 @@ from ctypes import c_int64
 from pathlib import Path
 
 import pytest
-from support import PATIENCE, block_until, in_thread
+from support import PATIENCE, block_until, in_thread, is_owned
 
 import aiopark
 
@@ -132,7 +132,7 @@ def test_a_handle_that_never_wakes_does_not_hide_a_native_unpark(partner):
         word = aiopark.Word()
         parker = aiopark.ThreadParker(word)
         with in_thread(parker.park) as thread:
-            block_until(lambda: word._slot and is_asleep(thread))  # noqa: B023  # called before the next round
+            block_until(lambda: is_owned(word) and is_asleep(thread))  # noqa: B023  # called before the next round
             word.unpark_lock()  # the handle is dropped
             partner.unpark(word.address)
 

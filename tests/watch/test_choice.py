@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
 
 import anyio
@@ -14,14 +15,16 @@ import aiopark._watch
 from aiopark import UnsupportedError
 from aiopark._os import _io_uring_probe, default_backend
 from aiopark._watch import RingWatch, ThreadWatch, refused_watchers, watch, watcher
+from aiopark._word import cell_of
 
 HERE = set(WATCHERS)
 needs_ring = pytest.mark.skipif("uring" not in HERE, reason=f"no io_uring here: {refused_watchers().get('uring')}")
 
 
-def choose():
-    """Choose anew, past the cache."""
-    return watcher.__wrapped__()
+@pytest.fixture(autouse=True)
+def choose_anew(monkeypatch):
+    """Past the cache, which is for the whole process; and no choice of a test's stays in it."""
+    monkeypatch.setattr(aiopark._watch, "_choice", functools.cache(aiopark._watch._choice.__wrapped__))
 
 
 @pytest.fixture
@@ -31,45 +34,56 @@ def unforced(monkeypatch):
 
 @pytest.fixture
 def refused(monkeypatch):
-    monkeypatch.setattr(aiopark._watch, "refused_watchers", lambda: {"uring": "the moon is full"})
+    monkeypatch.setattr(_io_uring_probe, "refusal", lambda: "the moon is full")
 
 
 @pytest.fixture
 def choice(monkeypatch):
-    """Give a function that has this process use a watcher, as if it was forced."""
-
-    def force(name):
-        monkeypatch.setenv("AIOPARK_WATCHER", name)
-        monkeypatch.setattr(aiopark._watch, "watcher", choose)
-
-    return force
+    """Return a function that has this process use a watcher, as if it was forced."""
+    return functools.partial(monkeypatch.setenv, "AIOPARK_WATCHER")
 
 
 def test_the_order_in_which_they_are_tried(unforced):
     assert aiopark._watch.WATCHERS == ("uring", "threads")
-    assert choose() == next(name for name in aiopark._watch.WATCHERS if name in HERE)
+    assert watcher() == next(name for name in aiopark._watch.WATCHERS if name in HERE)
 
 
 def test_threads_where_a_ring_is_refused(unforced, refused):
-    assert choose() == "threads"
+    assert watcher() == "threads"
 
 
-def test_it_is_chosen_once():
-    assert watcher() is watcher()
-    assert aiopark.statistics().watcher == watcher()
+def test_it_is_chosen_once(monkeypatch, unforced):
+    """Whether it was forced included: a variable that is set later, for a child process say, forces nothing."""
+    chosen = watcher()
+    monkeypatch.setenv("AIOPARK_WATCHER", chosen)
+    assert watcher() == aiopark.statistics().watcher == chosen
+    if chosen == "uring":
+        assert not watch(cell_of(aiopark.Word()), int)._forced
+    monkeypatch.setenv("AIOPARK_WATCHER", "nonsense")
+    assert watcher() == aiopark.statistics().watcher == chosen
+    aiopark.Parker(aiopark.Word()).close()
+
+
+@needs_ring
+def test_a_ring_that_was_forced_once_stays_so(monkeypatch, choice):
+    choice("uring")
+    watcher()
+    monkeypatch.delenv("AIOPARK_WATCHER")
+    assert watch(cell_of(aiopark.Word()), int)._forced
 
 
 def test_an_empty_variable_forces_nothing(monkeypatch, unforced):
-    unset = choose()
+    unset = watcher()
+    aiopark._watch._choice.cache_clear()
     monkeypatch.setenv("AIOPARK_WATCHER", "")
-    assert choose() == unset
+    assert watcher() == unset
 
 
 @pytest.mark.parametrize("name", ["io_uring", "Threads", " uring"])
 def test_an_unknown_watcher_lists_the_choices(monkeypatch, name):
     monkeypatch.setenv("AIOPARK_WATCHER", name)
     with pytest.raises(ValueError) as caught:
-        choose()
+        watcher()
     assert str(caught.value) == f"AIOPARK_WATCHER is {name!r}; choose one of uring, threads"
 
 
@@ -83,29 +97,29 @@ def test_a_forced_watcher_that_does_not_work_says_why(choice, refused):
 
 
 def test_a_parker_without_a_word_asks_for_no_watcher(monkeypatch):
-    monkeypatch.setattr(aiopark._watch, "watcher", None)
+    monkeypatch.setenv("AIOPARK_WATCHER", "nonsense")
     asyncio.run(aiopark.Parker().park_timeout(0))
 
 
 def test_threads_can_always_be_forced(choice):
     choice("threads")
-    assert isinstance(watch(aiopark.Word(), int), ThreadWatch)
+    assert isinstance(watch(cell_of(aiopark.Word()), int), ThreadWatch)
 
 
 @needs_ring
 def test_a_ring_can_be_forced(choice):
     choice("uring")
-    watched = watch(aiopark.Word(), int)
+    watched = watch(cell_of(aiopark.Word()), int)
     assert isinstance(watched, RingWatch)
-    assert watched._alone
+    assert watched._forced
 
 
 @needs_ring
-def test_a_ring_that_is_not_forced_is_not_alone(choice):
+def test_a_ring_that_is_not_forced_is_not_forced(choice):
     choice("")
-    watched = watch(aiopark.Word(), int)
+    watched = watch(cell_of(aiopark.Word()), int)
     assert isinstance(watched, RingWatch)
-    assert not watched._alone
+    assert not watched._forced
 
 
 def test_refused_watchers_name_the_reason(monkeypatch):

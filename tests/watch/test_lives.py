@@ -42,9 +42,9 @@ def skip_unless_shared(shared):
 def test_one_owner():
     word = aiopark.Word()
     parker = aiopark.Parker(word)
-    with pytest.raises(RuntimeError, match="one owner"):
+    with pytest.raises(RuntimeError, match="parks on a word at a time"):
         aiopark.Parker(word)
-    with pytest.raises(RuntimeError, match="one owner"):
+    with pytest.raises(RuntimeError, match="parks on a word at a time"):
         aiopark.ThreadParker(word).park_timeout(0)
     with pytest.raises(RuntimeError, match="still parks"):
         word.close()
@@ -59,7 +59,7 @@ def test_one_owner_at_an_address():
     native = ctypes.c_uint32(1)
     words = [aiopark.Word.from_address(ctypes.addressof(native), owner=native) for _ in range(2)]
     with aiopark.Parker(words[0]):
-        with pytest.raises(RuntimeError, match="one owner"):
+        with pytest.raises(RuntimeError, match="parks on a word at a time"):
             aiopark.Parker(words[1])
         words[1].unpark()
         words[1].close()  # it only unparked
@@ -71,7 +71,7 @@ def test_a_thread_that_is_parked_is_an_owner():
     word = aiopark.Word()
     with in_thread(aiopark.ThreadParker(word).park):
         block_until(lambda: is_owned(word))
-        with pytest.raises(RuntimeError, match="one owner"):
+        with pytest.raises(RuntimeError, match="parks on a word at a time"):
             aiopark.Parker(word)
         word.unpark()
 

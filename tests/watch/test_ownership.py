@@ -8,14 +8,17 @@ import gc
 import mmap
 
 import pytest
-from aiopark._watch._arm import Arm
-from support import ASYNCIO, block_until, in_thread, is_parked
+from support import ASYNCIO, asleep, block_until, in_thread, is_parked
 
 import aiopark
 from aiopark import _parker
+from aiopark._cell import Cell
 from aiopark._loops import running_loop
+from aiopark._os._io_uring import Ring
 from aiopark._watch import RingWatch, refused_watchers
+from aiopark._watch._kernel_wait import KernelWait
 from aiopark._watch._loop_ring import LoopRing
+from aiopark._word import cell_of
 
 needs_a_ring = pytest.mark.skipif(RingWatch.name in refused_watchers(), reason="no ring can wait on futexes here")
 
@@ -35,10 +38,10 @@ def once(monkeypatch, kind, name, *, after=False):
     """Let the next call of a method be interrupted, before or after it is done."""
     real = getattr(kind, name)
 
-    def method(self, *arguments):
+    def method(self, *arguments, **options):
         monkeypatch.setattr(kind, name, real)
         if after:
-            real(self, *arguments)
+            real(self, *arguments, **options)
         raise Interrupted
 
     monkeypatch.setattr(kind, name, method)
@@ -56,7 +59,7 @@ def test_a_word_at_a_bare_address(world, watcher):
     """Nobody but its owner knows how long the memory lasts: a ring looks at it only while somebody parks."""
     native = ctypes.c_uint32(1)
     word = aiopark.Word.from_address(ctypes.addressof(native))
-    assert not word._keeps_memory
+    assert not cell_of(word).keeps_memory
     with aiopark.Parker(word) as parker:
 
         async def main():
@@ -70,11 +73,9 @@ def test_a_word_at_a_bare_address(world, watcher):
 
 @needs_a_ring
 def test_a_bare_address_is_not_looked_at_early(monkeypatch):
-    from aiopark._watch import _loop_ring
-
     monkeypatch.setattr(_parker, "watch", RingWatch)
-    looked = []
-    monkeypatch.setattr(_loop_ring, "holds_permit", lambda memory: looked.append(memory) or True)
+    looked, look = [], KernelWait.look
+    monkeypatch.setattr(KernelWait, "look", lambda wait: (looked.append(wait), look(wait)))
     native = ctypes.c_uint32(1)
     for owner in (None, native):
         word = aiopark.Word.from_address(ctypes.addressof(native), owner=owner)
@@ -86,36 +87,45 @@ def test_a_bare_address_is_not_looked_at_early(monkeypatch):
 def test_a_word_that_keeps_another_words_memory():
     word = aiopark.Word()
     attached = aiopark.Word.from_address(word.address, owner=word)
-    memory = word._cell
+    memory = cell_of(word).memory
     word.close()
-    assert any(memory is one for one in gc.get_referents(attached._cell.owner))
+    assert any(memory is one for one in gc.get_referents(cell_of(attached).memory.owner))
     attached.unpark()
     assert memory.value == 0
 
 
-@pytest.mark.parametrize("then", ["closed again", "collected"])
-def test_an_interrupted_close_keeps_the_word(watcher, monkeypatch, then):
-    """What still waits in the kernel would swallow the next owner's wake."""
-    word = aiopark.Word()
+@pytest.mark.parametrize("then", ["closed again", "collected", "next owner", "word closed"])
+def test_an_interrupted_close_swallows_no_wake(watcher, monkeypatch, then):
+    """What still waits in the kernel may stay until then: it takes no wake of the next owner, and ends with the word."""
+    memory = mmap.mmap(-1, 4096)
+    word = aiopark.Word.from_buffer(memory, shared=False)
+    word.store(1)
     parker = aiopark.Parker(word)
     park_soon_unparked(parker, word)
     assert ASYNCIO.run(parker.park_timeout, 0.001) is False
     with monkeypatch.context() as patch:
-        once(patch, type(parker._watch), "close")
+        once(patch, type(parker._tenancy._watch), "close")
         with pytest.raises(Interrupted):
             parker.close()
-    with pytest.raises(RuntimeError, match="still parks"):
-        word.close()
     if then == "closed again":
         parker.close()
-    else:
+    elif then == "collected":
         del parker
         gc.collect()
-    thread_parker = aiopark.ThreadParker(word)
-    block_until(lambda: not aiopark.statistics().watched_words)
-    with in_thread(thread_parker.park):
-        word.unpark()
+    if then in {"closed again", "collected"}:
+        block_until(lambda: not aiopark.statistics().watched_words)
+    if then != "word closed":
+        thread_parker = aiopark.ThreadParker(word)
+        for _ in range(10):
+            with in_thread(thread_parker.park):
+                block_until(lambda: thread_parker._cell.owner() and asleep(word.address) >= 1)
+                word.unpark()
     word.close()
+    memory.close()
+    if then == "next owner":
+        del parker  # its thread rests, and does not look at the word
+        gc.collect()
+    block_until(lambda: not aiopark.statistics().watched_words)
 
 
 def test_a_collected_parker_lets_go_of_the_memory_before_its_word_closes(watcher):
@@ -139,26 +149,32 @@ def test_a_parker_on_the_word_of_one_that_was_collected(watcher):
     park_soon_unparked(aiopark.Parker(word), word)
 
 
+def test_a_thread_parker_on_the_word_of_a_parker_that_was_collected(watcher):
+    """At once: whoever takes the lease waits for nobody."""
+    word = aiopark.Word()
+    for _ in range(100):
+        parker = aiopark.Parker(word)
+        asyncio.run(parker.park_timeout(0.0005))
+        del parker
+        word.unpark()
+        aiopark.ThreadParker(word).park()
+
+
 def test_a_finalizer_closes_the_word_whose_close_it_interrupts(monkeypatch):
     word = aiopark.Word()
-    real, inner = _word_claim(), []
+    real, inner = Cell.current_lease, []
 
-    def claim(slot, owner, kind):
-        real(slot, owner, kind)
+    def current_lease(cell):
         if not inner:
             inner.append(True)
             word.close()
+        return real(cell)
 
-    monkeypatch.setattr("aiopark._word.claim", claim)
+    monkeypatch.setattr(Cell, "current_lease", current_lease)
     word.close()
+    assert inner
     with pytest.raises(aiopark.ClosedError):
         word.load()
-
-
-def _word_claim():
-    from aiopark import _word
-
-    return _word.claim
 
 
 @needs_a_ring
@@ -171,7 +187,7 @@ def test_a_ring_that_is_given_up_forgets_nobody_if_that_is_interrupted(monkeypat
         tasks = [asyncio.ensure_future(parker.park()) for parker in parkers]
         await asyncio.sleep(0)
         ring = running_loop().source(LoopRing)
-        once(monkeypatch, Arm, "take_off")
+        once(monkeypatch, KernelWait, "complete")
         with pytest.raises(Interrupted):
             ring._retire()
         for word in words:
@@ -189,7 +205,7 @@ def test_an_interrupted_arm_does_not_swallow_the_wake_of_the_next_loop(monkeypat
     parker = aiopark.Parker(word)
     still = asyncio.new_event_loop()
     with monkeypatch.context() as patch:
-        once(patch, LoopRing, "_submit", after=True)
+        once(patch, Ring, "submit", after=True)
         task = still.create_task(parker.park())
         with pytest.raises(Interrupted):
             still.run_until_complete(task)

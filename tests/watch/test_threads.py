@@ -25,9 +25,11 @@ from support import (
 )
 
 import aiopark
-from aiopark import _word
+from aiopark._cell import _cell
 from aiopark._os import Portable
+from aiopark._thread_waiter import ThreadWaiter
 from aiopark._watch import ThreadWatch, _threads, waiter_threads
+from aiopark._word import cell_of
 
 
 class Hints:
@@ -60,7 +62,7 @@ def word():
 
 @pytest.fixture
 def watch(word, hints):
-    watch = ThreadWatch(word, hints)
+    watch = ThreadWatch(cell_of(word), hints)
     yield watch
     watch.close()
 
@@ -69,8 +71,8 @@ def no_source(make):
     raise AssertionError("a thread asks no loop")
 
 
-def arm(watch):
-    watch.arm(1, no_source)
+def arm(watch, seen=1):
+    watch.arm(seen, no_source)
 
 
 def test_nothing_runs_before_the_first_arm(watch):
@@ -99,16 +101,63 @@ def test_a_permit_that_is_there_already(watch, word, hints):
     assert hints.number == 1
 
 
-def test_a_value_that_is_no_permit_is_slept_on(watch, word, hints):
-    word.store(1)
-    arm(watch)
-    block_until(lambda: asleep(word.address) == 1)
-    word.store(7)
-    word._wake_all()
-    block_until(lambda: asleep(word.address) == 1)
-    assert hints.number == 0
-    word.unpark()
+@pytest.mark.parametrize("seen", [1, 0, 7, 2**32 - 1])
+def test_it_sleeps_while_the_word_holds_what_the_owner_saw(watch, word, hints, seen):
+    """Whatever that is: only another value is news, and a wake is none."""
+    word.store(seen)
+    arm(watch, seen)
+    for _ in range(3):
+        block_until(lambda: asleep(word.address) == 1)
+        word.wake()
+        assert hints.number == 0
+    word.store(seen ^ 1)
+    word.wake()
     block_until(lambda: hints.number == 1)
+
+
+def test_an_owner_that_saw_something_else_since(watch, word, hints):
+    """It was hinted, saw another value, sleeps again: the thread sleeps on what it saw last."""
+    for seen in (1, 7, 0, 2):
+        word.store(seen)
+        arm(watch, seen)
+        block_until(lambda: asleep(word.address) == 1)
+        word.store(seen + 100)
+        before = hints.number
+        word.wake()
+        block_until(lambda before=before: hints.number == before + 1)
+
+
+def test_it_is_not_armed_any_more_when_it_hints(word):
+    """The owner, woken by the hint, may arm at once: that arm counts."""
+    armed = []
+    watch = ThreadWatch(cell_of(word), lambda: armed.append(watch._thread._armed))
+    for number in range(1, 4):
+        word.store(1)
+        arm(watch)
+        assert watch._thread._armed
+        word.unpark()
+        block_until(lambda number=number: len(armed) == number)
+    assert armed == [False] * 3
+    watch.close()
+
+
+def test_an_owner_that_arms_inside_of_the_hint(word):
+    """While the thread is still in there: the arm is not overwritten."""
+    hints = []
+
+    def hint():
+        hints.append(True)
+        if len(hints) < 5:
+            word.store(1)
+            arm(watch)
+
+    watch = ThreadWatch(cell_of(word), hint)
+    arm(watch)
+    for number in range(1, 6):
+        block_until(lambda: asleep(word.address) == 1)
+        word.unpark()
+        block_until(lambda number=number: len(hints) == number)
+    watch.close()
 
 
 @pytest.mark.parametrize("state", ["armed", "idle"])
@@ -116,7 +165,7 @@ def test_close_waits_for_the_thread_and_lets_go_of_the_memory(hints, state):
     memory = mmap.mmap(-1, 4096)
     word = aiopark.Word.from_buffer(memory, shared=False)
     word.store(1)
-    watch = ThreadWatch(word, hints)
+    watch = ThreadWatch(cell_of(word), hints)
     arm(watch)
     if state == "idle":
         word.unpark()
@@ -134,72 +183,77 @@ def test_close_in_its_own_hint(word):
     def hint():
         watch.close()
 
-    watch = ThreadWatch(word, hint)
+    watch = ThreadWatch(cell_of(word), hint)
     arm(watch)
     word.unpark()
     block_until(lambda: waiter_threads() == 0)
 
 
-def test_a_watch_that_is_dropped_ends_its_thread(word, hints):
-    watch = ThreadWatch(word, hints)
+@pytest.mark.parametrize("state", ["armed", "idle"])
+def test_close_later_does_not_wait_for_the_thread(word, hints, state):
+    """As finalizers must: what they interrupt may hold what the thread needs."""
+    watch = ThreadWatch(cell_of(word), hints)
     arm(watch)
     block_until(lambda: asleep(word.address) == 1)
-    del watch
+    if state == "idle":
+        word.unpark()
+        block_until(lambda: hints.number == 1)
+    repeat, repeating = _cell.Cell._wake_until, []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading.Thread, "join", None)
+        patch.setattr(_cell.Cell, "_wake_until", lambda *them: (repeating.append(threading.get_ident()), repeat(*them)))
+        watch.close_later()
+        block_until(lambda: waiter_threads() == 0)
+    assert threading.get_ident() not in repeating
+    watch.close_later()
+
+
+def test_close_later_in_its_own_hint(word):
+    watch = ThreadWatch(cell_of(word), lambda: watch.close_later())
+    arm(watch)
+    word.unpark()
     block_until(lambda: waiter_threads() == 0)
 
 
-def test_a_watch_that_is_dropped_in_its_own_thread(word):
-    watches = []
-    watches.append(ThreadWatch(word, watches.clear))
-    arm(watches[0])
-    word.unpark()
-    block_until(lambda: not watches and waiter_threads() == 0)
-
-
-def test_the_threads_have_small_stacks_and_others_do_not(watch):
-    before = threading.stack_size()
-    sizes, start = [], threading.Thread.start
-
-    def note(self):
-        if self.name.startswith("aiopark-watch-"):  # the test runner starts some too
-            sizes.append(threading.stack_size())
-        start(self)
-
-    threading.Thread.start = note
-    try:
-        arm(watch)
-    finally:
-        threading.Thread.start = start
-    assert sizes == [_threads.STACK]
-    assert threading.stack_size() == before
+def test_the_size_of_stacks_is_left_alone(watch, monkeypatch):
+    """It is the whole process': threads that the program starts meanwhile would get small ones, and crash."""
+    monkeypatch.setattr(threading, "stack_size", lambda *_: pytest.fail("asked for, or set"))
+    arm(watch)
+    assert waiter_threads() == 1
 
 
 def test_no_thread_to_be_had(watch, word, hints, monkeypatch):
     def refuse(self):
         raise RuntimeError("can't start new thread")
 
-    before = threading.stack_size()
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
-        with pytest.raises(RuntimeError, match="can't start"):
-            arm(watch)
-    assert threading.stack_size() == before
+        for _ in range(2):
+            with pytest.raises(OSError, match="no thread to watch the word at 0x.*: can't start new thread") as caught:
+                arm(watch)
+            assert caught.value.errno == errno.EAGAIN
     arm(watch)
     word.unpark()
     block_until(lambda: hints.number == 1)
 
 
-def test_an_interrupted_start_leaves_no_thread(watch, word, hints, monkeypatch):
-    start = threading.Thread.start
+@pytest.mark.parametrize("when", ["it has begun", "it has yet to begin"])
+def test_an_interrupted_start_leaves_no_thread(watch, word, hints, monkeypatch, when):
+    start, begin = threading.Thread.start, threading.Event()
+    run = _threads.WatchThread._run
 
     def interrupt(self):
         start(self)
+        if when == "it has yet to begin":
+            self._ident = None  # as if the interruption came before that
         raise Interrupted
 
     with monkeypatch.context() as patch:
+        patch.setattr(_threads.WatchThread, "_run", lambda self: (begin.wait(20), run(self)))
         patch.setattr(threading.Thread, "start", interrupt)
         with pytest.raises(Interrupted):
             arm(watch)
+        begin.set()
     block_until(lambda: waiter_threads() == 0)
     arm(watch)
     word.unpark()
@@ -212,17 +266,17 @@ def test_an_interrupted_arm_is_armed(watch, word, hints, monkeypatch):
     word.unpark()
     block_until(lambda: hints.number == 1)
     word.store(1)
-    again, unpark = watch._thread._again, aiopark.ThreadParker.unpark
+    again, wake = watch._thread._again, ThreadWaiter.wake
     calls = []
 
     def interrupt(self):
         if self is again and not calls:
             calls.append(True)
             raise Interrupted
-        unpark(self)
+        wake(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(aiopark.ThreadParker, "unpark", interrupt)
+        patch.setattr(ThreadWaiter, "wake", interrupt)
         with pytest.raises(Interrupted):
             arm(watch)
     assert calls
@@ -232,16 +286,15 @@ def test_an_interrupted_arm_is_armed(watch, word, hints, monkeypatch):
 
 
 def fail_once(monkeypatch, error):
-    """Let the next wait on a word in a watch thread fail. Gives a list, which is empty once it did."""
-    wait, to_come = _word.Word._wait, [OSError(error, "once")]
+    """Let the next wait on a cell in a watch thread fail."""
+    sleep, to_come = _cell.Cell._sleep_until, [OSError(error, "once")]
 
-    def failing(self, seen):
+    def failing(*arguments):
         if to_come:
             raise to_come.pop()
-        wait(self, seen)
+        return sleep(*arguments)
 
-    monkeypatch.setattr(_word.Word, "_wait", failing)
-    return to_come
+    monkeypatch.setattr(_cell.Cell, "_sleep_until", failing)
 
 
 def test_a_wait_that_fails_is_told_by_the_next_arm_once(watch, word, hints, monkeypatch):
@@ -276,7 +329,7 @@ def test_close_by_another_thread_while_the_first_arm_starts_the_thread(hints, mo
     memory = mmap.mmap(-1, 4096)
     word = aiopark.Word.from_buffer(memory, shared=False)
     word.store(1)
-    watch = ThreadWatch(word, hints)
+    watch = ThreadWatch(cell_of(word), hints)
     start = _threads.WatchThread.start
 
     def meanwhile(self):
@@ -320,20 +373,17 @@ def test_close_races_the_first_park(monkeypatch):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-@pytest.mark.parametrize("end", ["close", "drop"])
+@pytest.mark.parametrize("end", ["close", "close_later"])
 def test_a_child_of_a_fork_starts_its_own(word, hints, end):
-    watches = [ThreadWatch(word, hints)]
-    arm(watches[0])
+    of_parent = ThreadWatch(cell_of(word), hints)
+    arm(of_parent)
     block_until(lambda: waiter_threads() == 1)
 
     def child():
         assert waiter_threads() == 0
-        if end == "close":
-            watches[0].close()  # does not wait for a thread that is not there
-        else:
-            watches.clear()
+        getattr(of_parent, end)()  # does not wait for a thread that is not there
         assert hints.number == 0
-        watch = ThreadWatch(word, hints)
+        watch = ThreadWatch(cell_of(word), hints)
         arm(watch)
         assert waiter_threads() <= 1
         word.unpark()
@@ -344,6 +394,7 @@ def test_a_child_of_a_fork_starts_its_own(word, hints, end):
     in_a_fork(child)
     word.unpark()
     block_until(lambda: hints.number == 1)
+    of_parent.close()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -371,7 +422,7 @@ def test_an_exception_anywhere_in_arm_loses_no_hint(word, event):
 
     def one(number):
         hints = Hints()
-        watch = ThreadWatch(word, hints)
+        watch = ThreadWatch(cell_of(word), hints)
         word.store(1)
         arm(watch)
         word.unpark()
@@ -406,9 +457,9 @@ def test_a_watch_of_a_loop_that_died_ends_with_its_parker(monkeypatch):
 
 
 def test_portable_words_are_watched_too(hints, monkeypatch):
-    monkeypatch.setattr(_word, "default_backend", Portable.create)
+    monkeypatch.setattr(_cell, "default_backend", Portable.create)
     word = aiopark.Word()
-    watch = ThreadWatch(word, hints)
+    watch = ThreadWatch(cell_of(word), hints)
     arm(watch)
     block_until(lambda: asleep(word.address) == 1)
     word.unpark()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import errno
 import gc
 import mmap
 import os
 import threading
+from functools import partial
 
 import anyio
 import psutil
@@ -16,11 +18,13 @@ from support import ASYNCIO, PLAIN_WORLDS, WATCHERS, asleep, block_until, each, 
 
 import aiopark
 from aiopark import _parker
+from aiopark._cell import Cell
 
 if "uring" not in WATCHERS:
     pytest.skip("no io_uring here", allow_module_level=True)
 
 from aiopark._watch import RingWatch, _loop_ring
+from aiopark._word import cell_of
 
 LOOPS = each([world for world in PLAIN_WORLDS if world.backend == "asyncio"])
 
@@ -102,24 +106,39 @@ def test_a_thread_takes_over_where_no_ring_is_left(monkeypatch, error):
         still.close()
 
 
-def test_another_error_is_told(monkeypatch):
+@pytest.mark.parametrize("forced", [False, True])
+def test_another_error_is_told(monkeypatch, caplog, forced):
+    """Once, in the log, and a thread takes over for good; or by the park, where nothing but a ring will do."""
+    asked = []
+
     def refuse(*_):
+        asked.append(True)
         raise OSError(errno.EPERM, "forbidden")
 
+    monkeypatch.setattr(_parker, "watch", partial(RingWatch, forced=forced))
     with aiopark.Parker(aiopark.Word()) as parker:
         with monkeypatch.context() as patch:
             patch.setattr(_loop_ring, "Ring", refuse)
-            with pytest.raises(OSError, match="forbidden"):
-                ASYNCIO.run(parker.park)
-        assert not is_parked(parker)
+            if forced:
+                for _ in range(2):
+                    with pytest.raises(OSError, match="forbidden"):
+                        ASYNCIO.run(parker.park)
+                    assert not is_parked(parker)
+            else:
+                for _ in range(2):
+                    ASYNCIO.run(woken_from_a_thread, parker)
+                    assert aiopark.statistics().waiter_threads == 1
+                assert len(asked) == 1
         ASYNCIO.run(woken, parker)
+    said = [(record.name, record.levelname) for record in caplog.records if "forbidden" in record.getMessage()]
+    assert said == ([] if forced else [("aiopark", "WARNING")])
 
 
 def test_a_forced_ring_does_not_give_way(monkeypatch):
     def none_left(*_):
         raise OSError(errno.EMFILE, "none left")
 
-    monkeypatch.setattr(_parker, "watch", lambda word, hint: RingWatch(word, hint, alone=True))
+    monkeypatch.setattr(_parker, "watch", partial(RingWatch, forced=True))
     with aiopark.Parker(aiopark.Word()) as parker:
         with monkeypatch.context() as patch:
             patch.setattr(_loop_ring, "Ring", none_left)
@@ -132,12 +151,18 @@ def test_a_word_that_the_kernel_cannot_wait_on_is_told():
     """By the park that finds it out, which raises; not in silence."""
 
     async def main():
-        word = aiopark.Word()
+        with mmap.mmap(-1, 4096) as unmapped:
+            address = ctypes.addressof(ctypes.c_char.from_buffer(unmapped))
+        word = aiopark.Word.from_address(address)
+        memory = ctypes.c_uint32(1)
+        cell_of(word).memory = memory  # what Python looks at; the kernel looks at the address
         with aiopark.Parker(word) as parker:
-            true_address, word.address = word.address, 4  # in the page at zero
-            with pytest.raises(OSError, match="FUTEX_WAIT on the word at 0x4: "):
+            with pytest.raises(OSError, match=f"FUTEX_WAIT on the word at {address:#x}: "):
                 await parker.park()
-            word.address = true_address
+            memory.value = 0
+            assert await parker.park_timeout(0) is True
+        word.close()
+        with aiopark.Parker(aiopark.Word()) as parker:
             await woken(parker)
 
     ASYNCIO.run(main)
@@ -204,7 +229,7 @@ def test_memory_that_is_gone_when_the_run_ends(plain_world, monkeypatch):
         parker.close()
         word.close()
         memory.close()
-        monkeypatch.setattr(aiopark.Word, "_wake_all", wakes.append)
+        monkeypatch.setattr(Cell, "wake_all", lambda cell: wakes.append(cell))  # noqa: PLW0108  # a method
 
     plain_world.run(main)
     gc.collect()

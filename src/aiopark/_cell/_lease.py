@@ -86,34 +86,47 @@ class Lease:
 
 
 class Place:
-    """What all cells at one address have in common."""
+    """What all cells at one address have in common.
 
-    __slots__ = ("__weakref__", "address", "lease", "shared")
+    It holds as long as one of them is open: the memory that comes to lie there after that is another one.
+    """
+
+    __slots__ = ("__weakref__", "address", "lease", "memories", "shared")
 
     def __init__(self, address: int, *, shared: bool) -> None:
         self.address: Final = address
         self.shared: Final = shared
         self.lease: Final[dict[str, Lease]] = {}
+        # What the open cells hold, by id (ctypes' objects have no hash). Written under the lock; the dead leave alone.
+        self.memories: Final[weakref.WeakValueDictionary[int, object]] = weakref.WeakValueDictionary()
 
 
 _places: Final[weakref.WeakValueDictionary[int, Place]] = weakref.WeakValueDictionary()
-_attaching = threading.RLock()  # over _places, whose setdefault is not atomic; nothing else is called under it
+_attaching = threading.RLock()  # over _places; nothing that could wait is called under it
 
 
-def place_at(address: int, *, shared: bool) -> Place:
+def place_at(address: int, memory: object, *, shared: bool) -> Place:
     """Return the place at an address, the same one for all cells there.
 
+    Args:
+        address: of the cell.
+        memory: what the cell holds until it is closed.
+        shared: what it says of other processes.
+
     Raises:
-        ValueError: a word at this address says otherwise about `shared`.
+        ValueError: an open word at this address says otherwise about `shared`.
     """
     with _attaching:
-        place = _places.setdefault(address, Place(address, shared=shared))
-    if place.shared != shared:
-        raise ValueError(
-            f"there is a word at {address:#x} already, with shared={place.shared}: all words at one address must say "
-            "the same, for that is what decides whom a wake reaches"
-        )
-    return place
+        place = _places.get(address)
+        if place is None or (place.shared != shared and not place.memories):
+            place = _places[address] = Place(address, shared=shared)
+        if place.shared == shared:
+            place.memories[id(memory)] = memory
+            return place
+    raise ValueError(
+        f"there is a word at {address:#x} already, with shared={place.shared}: all words at one address must say "
+        "the same, for that is what decides whom a wake reaches"
+    )
 
 
 @_fork.in_child

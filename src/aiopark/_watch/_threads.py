@@ -50,10 +50,13 @@ class WatchThread:
         self._seen = 0
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread. If that fails, or is interrupted, it ends soon."""
         try:
             self.thread.start()
-        except RuntimeError as error:
+        except BaseException as error:
+            self.stop()
+            if not isinstance(error, RuntimeError):
+                raise
             raise OSError(errno.EAGAIN, f"no thread to watch the word at {self._cell.address:#x}: {error}") from error
 
     def arm(self, seen: int) -> None:
@@ -100,7 +103,7 @@ class ThreadWatch:
     def arm(self, seen: int, source_of: SourceOf) -> None:  # noqa: ARG002  # the thread looks itself
         """See `Watch.arm`. Starts the thread at the first call, and in a child of a fork."""
         thread = self._mine()
-        if thread is None or thread.thread.ident is None:  # a start that was interrupted, or failed
+        if thread is None or thread.closing:  # or its start was interrupted, or failed
             thread = self._thread = WatchThread(self._cell, self._hint)
             thread.start()
         if thread.failure is not None:

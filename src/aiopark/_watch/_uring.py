@@ -25,11 +25,12 @@ class RingWatch:
 
     name: ClassVar[str] = "uring"
 
-    __slots__ = ("_cell", "_forced", "_hint", "_thread", "_wait")
+    __slots__ = ("_cell", "_closed", "_forced", "_hint", "_thread", "_wait")
 
     def __init__(self, cell: Cell, hint: Hint, *, forced: bool = False) -> None:
         self._wait: KernelWait | None = None
         self._thread: ThreadWatch | None = None
+        self._closed = False
         self._cell: Final = cell
         self._hint: Final = hint
         self._forced: Final = forced
@@ -51,6 +52,8 @@ class RingWatch:
             if self._thread is None:
                 self._thread = ThreadWatch(self._cell, self._hint)
             self._thread.arm(seen, source_of)
+            if self._closed:  # by another thread, meanwhile
+                self._thread.close()
 
     def _arm_on_ring(self, seen: int, source_of: SourceOf) -> bool:
         if taken_away():
@@ -67,10 +70,12 @@ class RingWatch:
 
     def close(self) -> None:
         """See `Watch.close`."""
+        self._closed = True
         if self._thread is not None:
             self._thread.close()
 
     def close_later(self) -> None:
         """See `Watch.close_later`."""
+        self._closed = True
         if self._thread is not None:
             self._thread.close_later()
