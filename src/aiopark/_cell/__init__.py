@@ -14,6 +14,7 @@ __all__ = [
     "SIZE",
     "Cell",
     "Lease",
+    "fence",
     "full_fence",
     "memory_at",
     "memory_of",
