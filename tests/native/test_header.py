@@ -100,7 +100,7 @@ def test_over_the_model(build, system):
 
 @needs_linux
 @pytest.mark.parametrize(
-    ("system", "call"), [("linux", "syscall"), ("macos", "__ulock_wake"), ("windows", "WakeByAddressSingle")]
+    ("system", "call"), [("linux", "syscall"), ("macos", "__ulock_wake"), ("windows", "WakeByAddressAll")]
 )
 def test_a_coalesced_unpark_wakes_only_if_no_permit_is_in_store(build, system, call):
     over_model(build, system, "wakes.c", f"-Wl,--wrap={call}")

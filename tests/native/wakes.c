@@ -13,8 +13,8 @@
 static int wakes;
 
 #if defined(_WIN32)
-void __wrap_WakeByAddressSingle(void *address);
-void __wrap_WakeByAddressSingle(void *address) {
+void __wrap_WakeByAddressAll(void *address);
+void __wrap_WakeByAddressAll(void *address) {
     (void)address;
     wakes++;
 }

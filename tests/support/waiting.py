@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import faulthandler
+import signal
 import os
 import subprocess
 import sys
@@ -110,7 +110,9 @@ def in_a_fork(function: Callable[[], object]) -> None:
     if child == 0:
         status = 1
         try:
-            faulthandler.dump_traceback_later(PATIENCE, exit=True, file=writer)
+            # Not faulthandler's watchdog: in a fork of a fork it would wait for the thread of the first, which is not there.
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(int(PATIENCE))
             function()
             status = 0
         except BaseException:

@@ -15,7 +15,7 @@ typedef union {
 #define GetLastError() ((DWORD)errno)
 
 int WaitOnAddress(volatile void *address, void *compare, size_t size, uint32_t milliseconds);
-void WakeByAddressSingle(void *address);
+void WakeByAddressAll(void *address);
 
 static inline int QueryPerformanceFrequency(LARGE_INTEGER *frequency) {
     frequency->QuadPart = 10000000;
