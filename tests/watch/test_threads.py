@@ -209,7 +209,7 @@ def test_close_later_does_not_wait_for_the_thread(word, hints, state):
 
 
 def test_close_later_in_its_own_hint(word):
-    watch = ThreadWatch(cell_of(word), lambda: watch.close_later())
+    watch = ThreadWatch(cell_of(word), lambda: (watch.close_later(),))
     arm(watch)
     word.unpark()
     block_until(lambda: waiter_threads() == 0)
@@ -229,7 +229,7 @@ def test_no_thread_to_be_had(watch, word, hints, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
         for _ in range(2):
-            with pytest.raises(OSError, match="no thread to watch the word at 0x.*: can't start new thread") as caught:
+            with pytest.raises(OSError, match=r"no thread to watch the word at 0x.*: can't start new thread") as caught:
                 arm(watch)
             assert caught.value.errno == errno.EAGAIN
     arm(watch)
