@@ -7,11 +7,11 @@ C library. It is what native code writes that cannot, or would not, include aiop
 order:
 
     1. store 0 into the field, after (release) the data that it stands for
-    2. wake one who sleeps on the address of the field
+    2. wake all who sleep on the address of the field
 
     Linux      one system call does both: futex(FUTEX_WAKE_OP)
-    Windows    InterlockedExchange(&field, 0); WakeByAddressSingle(&field);
-    macOS      atomic_store(&field, 0); os_sync_wake_by_address_any(&field, 4, 0);   (14.4 and later)
+    Windows    InterlockedExchange(&field, 0); WakeByAddressAll(&field);
+    macOS      atomic_store(&field, 0); os_sync_wake_by_address_all(&field, 4, 0);   (14.4 and later)
 
 Whoever sleeps may be a task or a thread, and may be there or not: if nobody is, the 0 is the permit that the next park
 takes. This program is for Linux.
@@ -55,8 +55,8 @@ def driver(sensor: Sensor, readings: int) -> None:
         sensor.count = number
         # The operation, "ready = 0", is the last argument, in four fields of bits: FUTEX_OP_SET is 0, and so is the
         # number to set. The comparison decides about a second wake, of 0 sleepers. It is atomic, and a full barrier.
-        wake_one, wake_none = 1, 0
-        if libc.syscall(SYS_FUTEX, ready, FUTEX_WAKE_OP, wake_one, wake_none, ready, 0) < 0:
+        wake_all, wake_none = 0x7FFFFFFF, 0
+        if libc.syscall(SYS_FUTEX, ready, FUTEX_WAKE_OP, wake_all, wake_none, ready, 0) < 0:
             raise OSError(ctypes.get_errno(), "futex(FUTEX_WAKE_OP)")
 
 

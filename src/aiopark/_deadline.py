@@ -34,7 +34,7 @@ def seconds(value: Seconds, what: str) -> float:
 
 
 def after(now: float, timeout: float) -> float:
-    """Give the deadline that lies `timeout` seconds after `now`, rounded up so that it is never early."""
+    """Return the deadline that lies `timeout` seconds after `now`, rounded up so that it is never early."""
     if timeout <= 0:
         return -math.inf
     return math.nextafter(now + timeout, math.inf)

@@ -42,15 +42,15 @@ class Parker(BaseParker):
     | `unpark`, `unpark_lock`, `timed_out` | any thread, any loop, a signal handler, a finalizer | never |
     | `close` | any thread, any loop | on a word that a thread watches, until that thread has noticed |
 
-    Every park is a checkpoint: other tasks get to run, and a cancellation is delivered, which leaves the permit in
-    store. `unpark` does not touch the word, whose own `unpark` does. If the loop of a parked task dies, the permit
+    A park that is awaited is a checkpoint: other tasks get to run, and a cancellation is delivered, which leaves the
+    permit in store. (A loop that never gets to its park, as its queue is never empty, has none.) `unpark` does not touch the word, whose own `unpark` does. If the loop of a parked task dies, the permit
     stays for the next park.
 
     Args:
         word: a word that native code or another process unparks: its permit counts as well as `unpark()`. The Parker
             is the word's owner until it is closed or collected; nobody else in this process parks on it. The kernel
             watches the word from the first park that sleeps on, by an io_uring of the loop, or by a thread that
-            lives as long as the Parker. Close the Parker before the word: that frees the word for another owner once the
+            lives as long as the Parker. Close the Parker before the word: that frees it for another owner once the
             pending park has ended, and leaves the word's permit in it.
         name: shown by `repr` and in messages.
 

@@ -3,7 +3,7 @@
 from aiopark._cell._attach import SIZE, memory_at, memory_of
 from aiopark._cell._cell import PARKED, PERMIT, Cell
 from aiopark._cell._fence import NAME as FENCE
-from aiopark._cell._fence import full_fence
+from aiopark._cell._fence import fence, full_fence
 from aiopark._cell._lease import LEASE, Lease, place_at
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "SIZE",
     "Cell",
     "Lease",
+    "fence",
     "full_fence",
     "memory_at",
     "memory_of",

@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiopark import _fork
 from aiopark._cell._fence import PLAIN_IS_ORDERED, full_fence
-from aiopark._cell._lease import LEASE
+from aiopark._cell._lease import LEASE, Place
 from aiopark._errors import ClosedError, UnsupportedError
 from aiopark._os import default_backend
 from aiopark._unpark_handle import UnparkHandle
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     import ctypes
     from collections.abc import Callable
 
-    from aiopark._cell._lease import Lease, Place
+    from aiopark._cell._lease import Lease
 
 PARKED: Final = 1
 PERMIT: Final = 0
@@ -81,7 +81,7 @@ class Cell:
                 "process uses, and let other processes wake it by a pipe or socket that one of its threads reads"
             )
         self.address: Final = place.address
-        self.place: Final = place
+        self.place = place
         self.keeps_memory: Final = keeps_memory
         self.memory: ctypes.c_uint32 | None = memory
         self.sleepers: Final[dict[object, tuple[int, int]]] = {}  # thread and epoch of each
@@ -243,6 +243,7 @@ class Cell:
             self.wake_until_gone(sleeper)
         for group in list(self.groups.values()):
             group.hint()
+        self.place = Place(self.address, shared=self.place.shared)  # a closed word says nothing about its address
         del memory  # last: a finalizer of what it keeps alive may use words too
 
 

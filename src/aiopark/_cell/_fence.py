@@ -57,3 +57,17 @@ PLAIN_IS_ORDERED: Final = platform.machine().lower() in {
     "i686",
     "x86",
 }
+
+
+def fence() -> None:
+    """Have every load and store before it become visible before those after it: a full memory fence.
+
+    For protocols of one's own on words: "store one word, then load another" on both sides needs one in between, on x86
+    too.
+    May be called from anywhere; does not block.
+
+    Example:
+        >>> from aiopark.lowlevel import fence
+        >>> fence()
+    """
+    full_fence()

@@ -43,12 +43,13 @@ class Lease:
         abandoned: whether nobody can use or end it any more. Once True, always True.
     """
 
-    __slots__ = ("_term", "abandoned", "cell", "holder")
+    __slots__ = ("_place", "_term", "abandoned", "cell", "holder")
 
     def __init__(self, cell: Cell, holder: Callable[[], str], abandoned: Callable[[], bool]) -> None:
         self.cell: Final = cell
         self.holder: Final = holder
         self.abandoned: Final = abandoned
+        self._place: Final = cell.place
         self._term: Final[dict[str, bool]] = {TERM: True}
 
     def take(self) -> None:
@@ -57,7 +58,7 @@ class Lease:
         Raises:
             RuntimeError: somebody else has it; the message says who, and what to do.
         """
-        place = self.cell.place
+        place = self._place
         try:
             while (other := place.lease.setdefault(LEASE, self)) is not self:
                 if not other.abandoned():
@@ -78,8 +79,8 @@ class Lease:
             try:
                 # Statements: no signal handler runs between them.
                 del self._term[TERM]
-                if self.cell.place.lease[LEASE] is self:
-                    del self.cell.place.lease[LEASE]
+                if self._place.lease[LEASE] is self:
+                    del self._place.lease[LEASE]
             except KeyError:
                 pass  # another thread ended it; or it was never taken
 

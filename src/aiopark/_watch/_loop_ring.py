@@ -59,7 +59,7 @@ def note(error: OSError) -> None:
         return  # that passes
     if not _taken_away:
         _taken_away.append(str(error))
-        _log.warning("io_uring is refused from now on (%s): threads watch words instead", error)
+        _log.warning("io_uring is refused from now on (%s): unless it is forced, threads watch words instead", error)
 
 
 class LoopRing:

@@ -122,7 +122,7 @@ static inline void aiopark_detail_wait(uint32_t *word, uint32_t seen, int64_t no
 
 static inline void aiopark_detail_wake(uint32_t *word, int shared) {
     (void)shared;
-    WakeByAddressSingle(word);
+    WakeByAddressAll(word);
 }
 
 #elif defined(__APPLE__)
@@ -153,7 +153,8 @@ static inline void aiopark_detail_wait(uint32_t *word, uint32_t seen, int64_t no
 /* ENOENT: nobody waits. Other errors: see Linux' wake. */
 static inline void aiopark_detail_wake(uint32_t *word, int shared) {
     int before = errno;
-    if (__ulock_wake(shared ? 3 : 1, word, 0) < 0 && errno == ENOSYS) abort();
+    /* 0x100: ULF_WAKE_ALL */
+    if (__ulock_wake((shared ? 3 : 1) | 0x100, word, 0) < 0 && errno == ENOSYS) abort();
     errno = before;
 }
 
@@ -214,11 +215,11 @@ static inline void aiopark_detail_wait(uint32_t *word, uint32_t seen, int64_t no
     if (error != 0 && error != EAGAIN && error != EINTR && error != ETIMEDOUT) abort();
 }
 
-/* FUTEX_WAKE, one. Errors about the address are not ours: the word was just written, so its owner, who saw that, has
+/* FUTEX_WAKE, all: see aiopark_unpark. Errors about the address are not ours: the word was just written, so its owner, who saw that, has
  * since given the memory back or to another use. Nobody sleeps there, and at worst a stranger looks again. */
 static inline void aiopark_detail_wake(uint32_t *word, int shared) {
     (void)shared;
-    if (aiopark_detail_futex(word, 1, 1, -1) == ENOSYS) abort();
+    if (aiopark_detail_futex(word, 1, 0x7fffffff, -1) == ENOSYS) abort();
 }
 
 #endif
@@ -312,6 +313,9 @@ static inline int aiopark_park_timeout(uint32_t *word, int64_t nanoseconds) {
  *
  * For anyone: any thread, on Linux and macOS a signal handler. Never blocks. Release.
  *
+ * It wakes everybody who sleeps at the address. That is one owner, and at times a wait that is not wanted any more, or
+ * somebody in Python's Word.wait_while; were only one of them woken, it could be the wrong one.
+ *
  * It makes the system call even if a permit was there already. Whoever deposited that one need not have woken: in
  * Python Word.store(0) wakes nobody, an UnparkHandle may wake late or never, and a process can die between the two
  * steps. The owner may then still sleep, and this unpark is the one that wakes it. */
@@ -345,7 +349,7 @@ static inline void aiopark_unpark_coalesced(uint32_t *word) {
 
 #if defined(_WIN32)
 
-/* WaitOnAddress and WakeByAddressSingle know the threads of one process only, and a program that does not compile is
+/* WaitOnAddress and WakeByAddressAll know the threads of one process only, and a program that does not compile is
  * better than an owner that sleeps for ever. Nothing has this name, so that every compiler's error says it. */
 #define AIOPARK_DETAIL_NOT_SHARED aiopark_shared_is_not_for_Windows_WaitOnAddress_reaches_no_other_process
 #define aiopark_shared_prepare_park(word) AIOPARK_DETAIL_NOT_SHARED
