@@ -2,6 +2,9 @@
 
 Those of one loop that wait for one value form a group, with one watch. So a thousand tasks cost the kernel one wait.
 
+The tasks keep their group, and the cell knows it by a weak reference: else a word would keep the tasks of a loop that is
+dead, and they their watch.
+
 Who writes what: a group, and its key in `Cell.groups`, belong to the thread of its loop. `Cell.close` reads the keys
 from any thread, after it has marked the cell: whoever comes later sees the mark, whoever was there is hinted.
 """
@@ -25,12 +28,13 @@ if TYPE_CHECKING:
 class Group:
     """The tasks of one loop that wait for one value of one cell."""
 
-    __slots__ = ("__weakref__", "loop", "waiters", "watch")
+    __slots__ = ("__weakref__", "loop", "reference", "waiters", "watch")
 
     def __init__(self, cell: Cell, loop: Loop) -> None:
         self.loop: Final = loop
         self.waiters: Final[set[TaskWaiter]] = set()
-        self.watch: Final = watch(cell, weak_hint(weakref.ref(self)))
+        self.reference: Final = weakref.ref(self)
+        self.watch: Final = watch(cell, weak_hint(self.reference))
 
     def hint(self) -> None:
         """Have all of them look again. From any thread."""
@@ -56,9 +60,10 @@ async def wait_while(cell: Cell, value: int, deadline: float) -> bool:
         await loop.checkpoint()
         return cell.load() != value
     key = (id(loop), value)
-    found: Group | None = cell.groups.get(key)
+    reference = cell.groups.get(key)
+    found: Group | None = None if reference is None else reference()
     group = Group(cell, loop) if found is None or found.loop is not loop else found
-    cell.groups[key] = group
+    cell.groups[key] = group.reference
     waiter = loop.waiter()
     try:
         while True:
@@ -83,7 +88,8 @@ async def wait_while(cell: Cell, value: int, deadline: float) -> bool:
     finally:
         group.waiters.discard(waiter)
         loop.kept.discard(waiter)
-        if not group.waiters and cell.groups.get(key) is group:
-            del cell.groups[key]
+        if not group.waiters:
+            if cell.groups.get(key) is group.reference:
+                del cell.groups[key]
             group.watch.close_later()
             cell.wake_all()  # takes the wait of a ring off, lest it swallow a wake

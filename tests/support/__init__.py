@@ -10,6 +10,7 @@ from support.looking import (
     nothing_is_watched,
     parked_task,
     sleep_until_watched,
+    waiting,
 )
 from support.waiting import PATIENCE, Crew, block_until, in_a_fork, in_thread, program, run_program, soon, until
 from support.worlds import (
@@ -66,4 +67,5 @@ __all__ = [
     "storm",
     "switch_interval",
     "until",
+    "waiting",
 ]

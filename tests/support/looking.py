@@ -43,6 +43,12 @@ def is_owned(word: aiopark.Word) -> bool:
     return cell_of(word).current_lease() is not None
 
 
+def waiting(word: aiopark.Word) -> int:
+    """Count the tasks in wait_while."""
+    groups = (reference() for reference in list(cell_of(word).groups.values()))
+    return sum(len(group.waiters) for group in groups if group is not None)
+
+
 def nothing_is_watched() -> bool:
     statistics = aiopark.statistics()
     return statistics.watched_words == statistics.waiter_threads == 0

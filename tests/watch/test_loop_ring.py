@@ -93,7 +93,7 @@ def test_many_words_are_asked_of_the_kernel_at_once(ring, hints):
     assert len(ring) == 300
     for word in words:
         word.unpark()
-    block_until(lambda: all([over(ring, wait) for wait in waits]))
+    block_until(lambda: all(over(ring, wait) for wait in waits))
     assert len(ring) == 0
     assert hints.taken() == 300
 

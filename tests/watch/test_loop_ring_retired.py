@@ -144,7 +144,7 @@ def test_more_go_to_sleep_than_the_queue_has_room_for(ring, hints, monkeypatch):
     assert len(ring) == 300
     for word in words:
         word.wake()
-    block_until(lambda: all([over(ring, wait) for wait in waits]))
+    block_until(lambda: all(over(ring, wait) for wait in waits))
     assert hints.taken() == 300
 
 

@@ -96,7 +96,7 @@ def test_a_word_that_keeps_another_words_memory():
 
 @pytest.mark.parametrize("then", ["closed again", "collected", "next owner", "word closed"])
 def test_an_interrupted_close_swallows_no_wake(watcher, monkeypatch, then):
-    """What still waits in the kernel may stay until then: it takes no wake of the next owner, and ends with the word."""
+    """What still waits in the kernel may stay: it takes no wake of the next owner, and ends with the word."""
     memory = mmap.mmap(-1, 4096)
     word = aiopark.Word.from_buffer(memory, shared=False)
     word.store(1)

@@ -241,8 +241,10 @@ class Cell:
             self.wake_all()  # a lease that nobody had to end may have left a wait of a ring
         for sleeper in self.sleepers.copy():
             self.wake_until_gone(sleeper)
-        for group in list(self.groups.values()):
-            group.hint()
+        for reference in list(self.groups.values()):
+            group = reference()
+            if group is not None:
+                group.hint()
         self.place = Place(self.address, shared=self.place.shared)  # a closed word says nothing about its address
         del memory  # last: a finalizer of what it keeps alive may use words too
 

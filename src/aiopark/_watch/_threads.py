@@ -103,7 +103,7 @@ class ThreadWatch:
     def arm(self, seen: int, source_of: SourceOf) -> None:  # noqa: ARG002  # the thread looks itself
         """See `Watch.arm`. Starts the thread at the first call, and in a child of a fork."""
         thread = self._mine()
-        if thread is None or thread.closing:  # or its start was interrupted, or failed
+        if thread is None or thread.closing or thread.thread.ident is None:  # its start was interrupted, or failed
             thread = self._thread = WatchThread(self._cell, self._hint)
             thread.start()
         if thread.failure is not None:
