@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, ClassVar, Final, Self
 
 from aiopark._cell import PERMIT as WORD_PERMIT
 from aiopark._not_copied import NotCopied
-from aiopark._permit import CLOSED, OWNER, PERMIT, PermitCell
+from aiopark._permit import CLOSED, PERMIT, PermitCell
 from aiopark._unpark_handle import UnparkHandle
 from aiopark._word import Word, cell_of
 
@@ -23,6 +24,7 @@ class BaseParker(NotCopied):
         "send another process the name of shared memory instead, and attach a Word to it there with Word.from_buffer"
     )
     _kind: ClassVar[str]
+    _is_finalizing = staticmethod(sys.is_finalizing)
     _permit_word: Word | None  # the word that holds the permit, where the cell does not
 
     def __init__(self, word: Word | None, name: str | None) -> None:
@@ -114,8 +116,9 @@ class BaseParker(NotCopied):
             return
         cell = self._cell
         try:  # set_and_hint, without its two calls: 8 % of a round trip
-            cell[PERMIT] = True
-            waiter = cell.get(OWNER)
+            # Not by their names, PERMIT and OWNER: finalizers of free-threaded builds run after the globals are gone.
+            cell["permit"] = True
+            waiter = cell.get("owner")
             if waiter is not None:
                 waiter.wake()
         except BaseException:
@@ -125,7 +128,7 @@ class BaseParker(NotCopied):
     def close(self) -> None:
         """End the pending park, and every later one, with ClosedError. Idempotent.
 
-        A permit in store is still handed out first.
+        A permit in store is still handed out first. The word, if there is one, stays open.
 
         Example:
             >>> import aiopark
@@ -134,7 +137,13 @@ class BaseParker(NotCopied):
             >>> parker
             <aiopark.ThreadParker 'printer' closed>
         """
-        self._cell.close()
+        if not self._is_finalizing():  # when no park is left to be ended, and the modules' globals may be gone
+            self._cell.close()
+            self._end()
+
+    def _end(self) -> None:
+        """End what else belongs to it."""
+        raise NotImplementedError
 
     def __enter__(self) -> Self:
         return self

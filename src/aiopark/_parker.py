@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 import weakref
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 from aiopark._base_parker import BaseParker
 from aiopark._cell import PERMIT as WORD_PERMIT
@@ -23,9 +24,8 @@ from aiopark._watch import watch
 from aiopark._word import Word, cell_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-
     from aiopark._loops import Loop
+    from aiopark._watch import Watch
 
 
 class Parker(BaseParker):
@@ -50,7 +50,8 @@ class Parker(BaseParker):
         word: a word that native code or another process unparks: its permit counts as well as `unpark()`. The Parker
             is the word's owner until it is closed or collected; nobody else in this process parks on it. The kernel
             watches the word from the first park that sleeps on, by an io_uring of the loop, or by a thread that
-            lives as long as the Parker. Close the Parker before the word.
+            lives as long as the Parker. Close the Parker before the word: that frees the word for another owner once the
+            pending park has ended, and leaves the word's permit in it.
         name: shown by `repr` and in messages.
 
     Attributes:
@@ -94,10 +95,9 @@ class Parker(BaseParker):
         self._tenancy: _Tenancy | None = None
         if word is not None:
             self._tenancy = _Tenancy(cell_of(word), self._cell)
-            # Not __del__, which free-threaded builds run after the modules' globals are gone.
-            weakref.finalize(self, self._tenancy.collected).atexit = False
+            self._tenancy.end_with(self)
 
-    def park(self) -> Coroutine[Any, Any, None]:
+    async def park(self) -> None:
         """Sleep until there is a permit, and take it.
 
         Example:
@@ -106,9 +106,9 @@ class Parker(BaseParker):
             >>> parker.unpark()
             >>> asyncio.run(parker.park())
         """
-        return self._park(math.inf)
+        await self._park(running_loop(), math.inf)
 
-    def park_until(self, deadline: Seconds) -> Coroutine[Any, Any, bool]:
+    async def park_until(self, deadline: Seconds) -> bool:
         """Sleep until there is a permit, or until the loop's clock reaches the deadline.
 
         Never early. When permit and deadline come together, the permit wins.
@@ -132,9 +132,9 @@ class Parker(BaseParker):
             >>> asyncio.run(main())
             False
         """
-        return self._park(seconds(deadline, "deadline"))
+        return await self._park(running_loop(), seconds(deadline, "deadline"))
 
-    def park_timeout(self, timeout: Seconds) -> Coroutine[Any, Any, bool]:
+    async def park_timeout(self, timeout: Seconds) -> bool:  # noqa: ASYNC109  # the verb is ThreadParker's
         """Sleep until there is a permit, or for this long. Otherwise as `park_until`.
 
         Args:
@@ -152,29 +152,14 @@ class Parker(BaseParker):
             >>> asyncio.run(aiopark.Parker().park_timeout(0.01))
             False
         """
-        return self._park(math.inf, seconds(timeout, "timeout"))
+        loop = running_loop()
+        return await self._park(loop, after(loop.time(), seconds(timeout, "timeout")))
 
-    def close(self) -> None:
-        """End the pending park, and every later one, with ClosedError. Idempotent.
-
-        A permit in store is still handed out first. The word, if there is one, is free for another owner once the
-        pending park has ended; its permit stays in it.
-
-        Example:
-            >>> import aiopark
-            >>> with aiopark.Parker(name="inbox") as parker:
-            ...     pass
-            >>> parker
-            <aiopark.Parker 'inbox' closed>
-        """
-        super().close()
+    def _end(self) -> None:
         if self._tenancy is not None:
             self._tenancy.close()
 
-    async def _park(self, deadline: float, timeout: float = math.inf) -> Any:  # noqa: ASYNC109, C901, PLR0912, PLR0915
-        loop = running_loop()
-        if timeout != math.inf:
-            deadline = after(loop.time(), timeout)
+    async def _park(self, loop: Loop, deadline: float) -> bool:  # noqa: C901, PLR0912  # one frame: `_permit`
         cell, tenancy = self._cell, self._tenancy
         timed = deadline != math.inf  # the others need no clock
         taken = thrown_away = False
@@ -235,17 +220,27 @@ class Parker(BaseParker):
 
 
 class _Tenancy:
-    """A Parker on a word: the lease and the watch. Refers to the permit cell, and not to the Parker."""
+    """A Parker on a word: the lease and the watch.
 
-    __slots__ = ("_cell", "_lease", "_watch", "word")
+    They know the Parker by weak references to its permit cell. A strong one, through the waiter and its task, would
+    keep the Parker of a task that sleeps on a dead loop for as long as the word.
+    """
+
+    __slots__ = ("_lease", "_watch", "word")
 
     def __init__(self, word: Cell, cell: PermitCell) -> None:
         word.load()  # is it open?
+        reference = weakref.ref(cell)
+        who = cell.describe()
         self.word: Final = word
-        self._cell: Final = cell
-        self._watch: Final = watch(word, _weak_hint(weakref.ref(cell)))
-        self._lease: Final = Lease(word, cell.describe, self._unused)
+        self._watch: Final = watch(word, partial(_hint, reference))
+        self._lease: Final = Lease(word, lambda: who, partial(_unused, reference))
         self._lease.take()
+
+    def end_with(self, parker: Parker) -> None:
+        """End all of it when the Parker is collected."""
+        # Not __del__, which free-threaded builds run after the modules' globals are gone.
+        weakref.finalize(parker, _collected, self._watch, self._lease).atexit = False
 
     def watched(self, loop: Loop) -> bool:
         """Return whether the task may sleep: the word holds no permit, and the watch will tell when it does."""
@@ -262,24 +257,21 @@ class _Tenancy:
 
     def end_if_unused(self) -> None:
         """End the lease, if the Parker is closed and nobody is parked."""
-        if self._unused():
+        if self._lease.abandoned():
             self._lease.end()
 
-    def collected(self) -> None:
-        """End all of it: there is no Parker any more."""
-        self._watch.close_later()
-        self._lease.end()
 
-    def _unused(self) -> bool:
-        return CLOSED in self._cell and self._cell.owner() is None
+def _hint(reference: weakref.ref[PermitCell]) -> None:
+    cell = reference()
+    if cell is not None:
+        cell.hint()
 
 
-def _weak_hint(reference: weakref.ref[PermitCell]) -> Callable[[], None]:
-    """Return a hint that keeps nobody alive."""
+def _unused(reference: weakref.ref[PermitCell]) -> bool:
+    cell = reference()
+    return cell is None or (CLOSED in cell and cell.owner() is None)
 
-    def hint() -> None:
-        cell = reference()
-        if cell is not None:
-            cell.hint()
 
-    return hint
+def _collected(watch: Watch, lease: Lease) -> None:
+    watch.close_later()
+    lease.end()

@@ -121,22 +121,12 @@ class ThreadParker(BaseParker):
         """
         return self._park(after(time.monotonic(), seconds(timeout, "timeout")))
 
-    def close(self) -> None:
-        """End the pending park, and every later one, with ClosedError. Idempotent. The word stays open.
-
-        A permit in store is still handed out first.
-
-        Example:
-            >>> import aiopark
-            >>> with aiopark.ThreadParker(name="printer") as parker:
-            ...     pass
-            >>> parker
-            <aiopark.ThreadParker 'printer' closed>
-        """
-        super().close()
-        waiter = self._cell.get(OWNER)
-        if self.word is not None and waiter is not None:
-            cell_of(self.word).wake_until_gone(waiter)
+    def _end(self) -> None:
+        waiter = self._cell.owner()
+        if self.word is not None and isinstance(waiter, ThreadWaiter):
+            # The kernel's wait does not end by itself, and the lease ends with the park.
+            gone = lambda: self._cell.get(OWNER) is not waiter  # noqa: E731
+            cell_of(self.word).wake_until(gone, wait=not waiter.is_this_thread())
 
     def _park(self, deadline: float) -> bool:
         cell = self._cell

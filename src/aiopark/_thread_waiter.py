@@ -51,6 +51,10 @@ class ThreadWaiter:
         """See `Waiter.never_wakes`: is it a thread of the parent?"""
         return self._epoch != _fork.epoch
 
+    def is_this_thread(self) -> bool:
+        """Return whether it is the calling thread that sleeps, interrupted by a signal handler or finalizer."""
+        return self._thread == _thread.get_ident()
+
     def who(self) -> str:
         """See `Waiter.who`."""
         return next(

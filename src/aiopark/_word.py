@@ -274,7 +274,7 @@ class Word(NotCopied):
         too, so where both are in use, wake all.
 
         Args:
-            n: how many; None for all.
+            n: how many; None for all. More may wake: every wake is a hint.
 
         Raises:
             TypeError: n is no integer.

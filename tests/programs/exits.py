@@ -109,8 +109,8 @@ def a_storm_of_unparks():
 
 
 class Unparks:
-    def __del__(self):
-        for parker in parkers + thread_parkers:
+    def __del__(self, parkers=(*parkers, *thread_parkers)):  # the globals may be gone (free-threaded builds)
+        for parker in parkers:
             parker.unpark()
 
 

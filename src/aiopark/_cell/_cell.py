@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
 PARKED: Final = 1
 PERMIT: Final = 0
+MANY: Final = 64
 PATIENCE: Final = 0.0005  # seconds until a thread that should look again is woken once more
 
 
@@ -142,7 +143,10 @@ class Cell:
         self._wake_all()
 
     def wake(self, number: int) -> None:
-        """Have as many look again."""
+        """Have as many look again; or all, which is no harm."""
+        if number > MANY:  # a system call each
+            self._wake_all()
+            return
         for _ in range(number):
             self._backend.wake_one(self.address, shared=self.place.shared)
 
@@ -164,10 +168,12 @@ class Cell:
         """
         # CPython runs signal handlers after calls and where loops go round, and one may raise (Ctrl-C): no loop here,
         # since CPython 3.12 and 3.13 leave a `while` without the `finally` around it while it jumps back.
+        memory = self.memory  # keeps the memory while the kernel looks at it; but no traceback keeps it, see below
         try:
             self.sleepers[sleeper] = (_thread.get_ident(), _fork.epoch)
             return self._sleep_until(ready, ended, deadline)
         finally:
+            memory = None  # noqa: F841
             try:
                 del self.sleepers[sleeper]
             except KeyError:
@@ -175,14 +181,9 @@ class Cell:
 
     def _sleep_until(self, ready: Callable[[int], bool], ended: Callable[[], bool], deadline: float | None) -> bool:
         # The value first, the clock second. What comes between the look and the sleep is seen by the kernel, which
-        # compares again. `memory` keeps the memory while the kernel looks at it.
+        # compares again.
         while True:
-            memory = self.memory
-            if memory is None:
-                raise closed()
-            value = memory.value  # Pairs with: the release in store.
-            if not PLAIN_IS_ORDERED:
-                full_fence()
+            value = self.load()
             if ready(value):
                 return True
             if ended():
@@ -197,22 +198,27 @@ class Cell:
         It must not where the sleeper is this very thread (which a signal handler or finalizer interrupts): another
         thread does it then, for one wake could come just before the sleep.
         """
-        self._wake_all()
         thread, epoch = self.sleepers.get(sleeper, (0, _fork.epoch))
-        if thread == _thread.get_ident():
-            self.wake_until_gone_later(sleeper)
-        elif epoch == _fork.epoch:  # else it sleeps in the parent
-            self._wake_until_gone(sleeper)
+        if epoch == _fork.epoch:  # else it sleeps in the parent
+            self.wake_until(lambda: sleeper not in self.sleepers, wait=thread != _thread.get_ident())
 
-    def wake_until_gone_later(self, sleeper: object) -> None:
-        """Do the same on another thread, and do not wait: from a finalizer."""
-        if not sys.is_finalizing():
+    def wake_until(self, gone: Callable[[], bool], *, wait: bool) -> None:
+        """Wake until `gone()`.
+
+        Args:
+            gone: whether those who were told to leave have left.
+            wait: block until then; else another thread goes on, for a finalizer, or for one that interrupts a sleeper.
+        """
+        self._wake_all()
+        if wait:
+            self._wake_until(gone)
+        elif not gone() and not sys.is_finalizing():
             # Not a threading.Thread, whose lock may be held by what a finalizer interrupts.
-            _thread.start_new_thread(self._wake_until_gone, (sleeper,))
+            _thread.start_new_thread(self._wake_until, (gone,))
 
-    def _wake_until_gone(self, sleeper: object) -> None:
+    def _wake_until(self, gone: Callable[[], bool]) -> None:
         # At exit no thread ends any more, it is just stopped.
-        while sleeper in self.sleepers and not sys.is_finalizing():
+        while not gone() and not sys.is_finalizing():
             self._wake_all()
             time.sleep(PATIENCE)
 

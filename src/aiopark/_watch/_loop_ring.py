@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Final
 from aiopark import _fork
 from aiopark._cell import full_fence
 from aiopark._os._io_uring import NONE_LEFT, ForeignThreadError, Ring
-from aiopark._watch._kernel_wait import HINTED, OVER, WAITING, KernelWait
+from aiopark._watch._kernel_wait import OVER, WAITING, KernelWait
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,7 +131,7 @@ class LoopRing:
         else:  # HINTED, and most likely completed: one system call for both, 2 to 3 µs less
             self._submit(ring, get_events=True)
             self._reap(ring)
-            if before.state is OVER:
+            if before.state is OVER:  # type: ignore[comparison-overlap]  # it is by now
                 wait.look()  # the wake that completed it may have come for this sleep
             else:
                 # Nobody woke it after all (a store without a wake), or another ring waits: take both off, look again.

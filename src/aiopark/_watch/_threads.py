@@ -127,9 +127,7 @@ class ThreadWatch:
         thread = self._mine()
         if thread is not None:
             thread.stop()
-            self._cell.wake_all()
-            if thread in self._cell.sleepers:
-                self._cell.wake_until_gone_later(thread)
+            self._cell.wake_until(lambda: thread not in self._cell.sleepers, wait=False)
 
     def _mine(self) -> WatchThread | None:
         thread = self._thread
