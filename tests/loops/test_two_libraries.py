@@ -105,6 +105,7 @@ def test_asyncio_tasks_inside_of_trio():
     assert (run.returncode, run.stdout.split(), run.stderr) == (0, kinds, "")
 
 
+@pytest.mark.xfail(reason="sniffio says trio there, to anyio too", raises=RuntimeError)
 def test_asyncio_run_inside_of_a_trio_task():
     """It blocks the trio run meanwhile, and works, as asyncio's own futures do there."""
 
