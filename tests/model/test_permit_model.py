@@ -37,7 +37,7 @@ class World:
 
         def actor():
             if isinstance(self.parker, Parker):
-                self.outcomes.append(self.loop.run(self.parker._park(deadline)))
+                self.outcomes.append(self.loop.run(self.parker._park(self.loop, deadline)))
                 return
             try:
                 self.outcomes.append(self.parker._park(deadline))
@@ -252,7 +252,7 @@ def test_without_the_look_after_the_claim_a_task_sleeps_on(clock):
     class Parker_(Parker):
         __slots__ = ()
 
-        async def _park(self, deadline):
+        async def _park(self, loop, deadline):
             if PERMIT not in self._cell:
                 waiter = ScriptedLoop().waiter()
                 self._cell.claim(waiter)
