@@ -162,7 +162,7 @@ class SteppedLock:
     def acquire(self, timeout: float = -1) -> bool:
         step()
         end = self.clock() + timeout
-        wait_for(lambda: not self.locked or 0 <= timeout and self.clock() >= end)
+        wait_for(lambda: not self.locked or (timeout >= 0 and self.clock() >= end))
         if self.locked:
             return False
         self.locked = True
