@@ -54,7 +54,7 @@ async def one_outside_from_within():
         soon(first)
         await first.park()
 
-        async def inside():
+        async def inside(by_thread=by_thread, outside=outside, task=task):
             if by_thread:
                 soon(outside)
             else:
