@@ -146,8 +146,8 @@ def test_who_has_the_word_is_said_whoever_asks():
     word = aiopark.Word()
     with aiopark.Parker(word, name="inbox") as parker:
         told = (
-            rf"the word at {word.address:#x} is taken by aiopark\.Parker 'inbox': one thread or task parks on a word at a "
-            "time; close that one first, or give each its own Word"
+            rf"the word at {word.address:#x} is taken by aiopark\.Parker 'inbox': one thread or task parks on a word "
+            "at a time; close that one first, or give each its own Word"
         )
         with pytest.raises(RuntimeError, match=told):
             aiopark.ThreadParker(word).park_timeout(0)

@@ -126,7 +126,7 @@ def test_two_words_at_one_address_have_one_owner():
     first, second = (Word.from_address(ctypes.addressof(native), owner=native) for _ in range(2))
     with in_thread(ThreadParker(first).park):
         block_until(lambda: is_owned(first))
-        with pytest.raises(RuntimeError, match="is taken by aiopark.ThreadParker .* close that one first"):
+        with pytest.raises(RuntimeError, match=r"is taken by aiopark\.ThreadParker .* close that one first"):
             ThreadParker(second).park()
         with pytest.raises(RuntimeError, match="still parks"):
             first.close()
@@ -149,7 +149,7 @@ def test_a_private_word_and_one_attached_to_its_address_have_one_owner():
     attached = Word.from_address(word.address, owner=word)
     with in_thread(ThreadParker(attached).park):
         block_until(lambda: is_owned(attached))
-        with pytest.raises(RuntimeError, match="is taken by aiopark.ThreadParker .* close that one first"):
+        with pytest.raises(RuntimeError, match=r"is taken by aiopark\.ThreadParker .* close that one first"):
             ThreadParker(word).park()
         with pytest.raises(RuntimeError, match="still parks"):
             word.close()

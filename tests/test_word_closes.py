@@ -33,9 +33,9 @@ def test_with_a_parker_inside() -> None:
 
 
 def test_it_says_so_where_somebody_still_parks() -> None:
-    with pytest.raises(RuntimeError, match=r"aiopark\.Parker 'inbox' still parks on this word: close that"):
-        with Word() as word:
-            parker = Parker(word, name="inbox")
+    told = r"aiopark\.Parker 'inbox' still parks on this word: close that"
+    with pytest.raises(RuntimeError, match=told), Word() as word:
+        parker = Parker(word, name="inbox")
     assert word.load() == 1
     parker.close()
     word.close()

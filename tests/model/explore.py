@@ -25,6 +25,9 @@ class LostError(AssertionError):
 
 class _Actor(greenlet):
     condition: Callable[[], object] = staticmethod(lambda: True)
+    switches = 0  # of all actors
+    own = 0
+    seen = -1  # how often the others had been switched to, when this one had its last nap
 
     def __init__(self, function: Callable[[], None]) -> None:
         super().__init__(function)
@@ -39,11 +42,20 @@ def step() -> None:
 
 def wait_for(condition: Callable[[], object]) -> None:
     actor = getcurrent()
+    if condition() and not isinstance(actor, _Actor):
+        return
     assert isinstance(actor, _Actor)
     actor.condition = condition
     while not condition():
         actor.parent.switch()
     actor.condition = _Actor.condition
+
+
+def nap() -> None:
+    """Go on if another actor has since the last nap: for one that would go round in circles."""
+    actor = getcurrent()
+    wait_for(lambda: _Actor.switches - actor.own > actor.seen)
+    actor.seen = _Actor.switches - actor.own
 
 
 def _run(actors: Sequence[Callable[[], None]], choices: list[int], preemptions: int) -> list[tuple[int, int]]:
@@ -72,6 +84,8 @@ def _run(actors: Sequence[Callable[[], None]], choices: list[int], preemptions: 
         if current in enabled and choice > 0:
             preemptions -= 1
         current = enabled[choice]
+        _Actor.switches += 1
+        current.own += 1
         current.switch()
         if current.dead:
             alive.remove(current)
@@ -148,7 +162,7 @@ class SteppedLock:
     def acquire(self, timeout: float = -1) -> bool:
         step()
         end = self.clock() + timeout
-        wait_for(lambda: not self.locked or 0 <= timeout and self.clock() >= end)
+        wait_for(lambda: not self.locked or (timeout >= 0 and self.clock() >= end))
         if self.locked:
             return False
         self.locked = True

@@ -8,9 +8,10 @@ import time
 from types import SimpleNamespace
 from typing import ClassVar
 
+from greenlet import getcurrent
+
 from aiopark import ClosedError, _parker, _thread_parker, _thread_waiter
 from aiopark._permit import PermitCell
-from greenlet import getcurrent
 from model.explore import SteppedDict, SteppedLock, step, wait_for
 
 DEADLINE = 1.0

@@ -22,13 +22,13 @@ def clock(monkeypatch):
 
 
 class World:
-    cell = SteppedPermitCell
+    Cell = SteppedPermitCell
 
     def __init__(self, kind, clock):
         self.clock = clock
         clock.now = 0.0
         self.parker = kind()
-        self.parker._cell = self.cell(kind.__name__, None)
+        self.parker._cell = self.Cell(kind.__name__, None)
         self.loop = ScriptedLoop()
         self.outcomes = []
 
@@ -37,7 +37,7 @@ class World:
 
         def actor():
             if isinstance(self.parker, Parker):
-                self.outcomes.append(self.loop.run(self.parker._park(deadline)))
+                self.outcomes.append(self.loop.run(self.parker._park(self.loop, deadline)))
                 return
             try:
                 self.outcomes.append(self.parker._park(deadline))
@@ -249,10 +249,10 @@ def lost(kind, verb, clock, world=World):
 
 
 def test_without_the_look_after_the_claim_a_task_sleeps_on(clock):
-    class Parker_(Parker):
+    class LooksTooEarly(Parker):
         __slots__ = ()
 
-        async def _park(self, deadline):
+        async def _park(self, loop, deadline):
             if PERMIT not in self._cell:
                 waiter = ScriptedLoop().waiter()
                 self._cell.claim(waiter)
@@ -261,7 +261,7 @@ def test_without_the_look_after_the_claim_a_task_sleeps_on(clock):
             del self._cell[PERMIT]
             return True
 
-    lost(Parker_, "unpark", clock)
+    lost(LooksTooEarly, "unpark", clock)
 
 
 def test_without_the_look_after_the_claim_a_thread_sleeps_on(clock):
@@ -325,7 +325,7 @@ def test_with_the_wake_before_the_permit_a_wake_up_is_lost(kind, clock):
 @both
 def test_if_close_woke_first_a_park_would_sleep_on(kind, clock):
     class WakesTooEarly(World):
-        class cell(SteppedPermitCell):
+        class Cell(SteppedPermitCell):
             def close(self):
                 self.hint()
                 self[CLOSED] = True
@@ -336,7 +336,7 @@ def test_if_close_woke_first_a_park_would_sleep_on(kind, clock):
 @both
 def test_if_an_owner_were_left_in_the_slot_the_next_park_would_be_refused(kind, clock):
     class NeverLeft(World):
-        class cell(SteppedPermitCell):
+        class Cell(SteppedPermitCell):
             def __delitem__(self, key):
                 if key != OWNER:
                     super().__delitem__(key)

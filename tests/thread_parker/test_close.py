@@ -167,7 +167,7 @@ def test_by_a_signal_handler_that_interrupts_the_very_park(parker):
 def test_by_a_storm_of_signal_handlers(parker):
     """They come at any line of the park, the one between its look and its sleep included."""
     current, before = [parker], _thread._count()
-    with storm(lambda: current[0].close()):
+    with storm(lambda: current[0].close()):  # noqa: PLW0108  # the current one
         for _ in range(100):
             current[0] = one = ThreadParker(parker.word)
             with pytest.raises(ClosedError):

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from support import block_until, in_thread, is_asleep, is_owned, soon
 
-from aiopark import ThreadParker, Word
+from aiopark import ThreadParker
 
 
 @pytest.mark.parametrize("value", [2, 7, 2**31, 2**32 - 1])

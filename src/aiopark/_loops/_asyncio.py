@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
+import sys
 import types
 import weakref
 from asyncio import _get_running_loop, current_task
@@ -216,8 +217,9 @@ class AsyncioBridge(Mailbox):
     def _answer(self) -> None:
         """Drain, since the doorbell rang."""
         # nest_asyncio lets a task's step run the loop. A Handle enters one context, and not a second time, so the
-        # doorbell's own could not be answered in there, were it still in the middle of the step.
-        if getattr(self.loop, "_nest_patched", False):
+        # doorbell's own could not be answered in there, were it still in the middle of the step. trio-asyncio calls
+        # readers in a task of trio, and tells sniffio of asyncio in its callbacks only, which `running_loop` asks.
+        if getattr(self.loop, "_nest_patched", False) or "trio_asyncio" in sys.modules:
             self.loop.call_soon(self._drain_all, context=contextvars.Context())
         else:
             self._drain_all()
