@@ -43,8 +43,8 @@ class Parker(BaseParker):
     | `close` | any thread, any loop | on a word that a thread watches, until that thread has noticed |
 
     A park that is awaited is a checkpoint: other tasks get to run, and a cancellation is delivered, which leaves the
-    permit in store. (A loop that never gets to its park, as its queue is never empty, has none.) `unpark` does not touch
-    the word, whose own `unpark` does. If the loop of a parked task dies, the permit stays for the next park.
+    permit in store. (A loop that never gets to its park, as its queue is never empty, has none.) `unpark` does not
+    touch the word, whose own `unpark` does. If the loop of a parked task dies, the permit stays for the next park.
 
     Args:
         word: a word that native code or another process unparks: its permit counts as well as `unpark()`. The Parker

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -110,7 +110,7 @@ def in_a_fork(function: Callable[[], object]) -> None:
     if child == 0:
         status = 1
         try:
-            # Not faulthandler's watchdog: in a fork of a fork it would wait for the thread of the first, which is not there.
+            # Not faulthandler's watchdog: in a fork of a fork it would wait for the thread of the first, which is gone.
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.alarm(int(PATIENCE))
             function()
