@@ -165,7 +165,7 @@ def test_a_step_that_fails_is_told_to_the_loop_and_harms_no_other(runner):
             raise error
 
         waiter = bad._cell["owner"]
-        [callback], waiter._callback = waiter._callback, [broken]
+        callback, waiter._callback = waiter._callback, broken
         with in_thread(lambda: (bad.unpark(), good.unpark())):
             await good_task
         assert [context["exception"] for context in told] == [error]

@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 class AsyncioWaiter:
     """One sleep of one task: to the Task it looks like a Future.
 
-    It sleeps while `_callback` holds the one callback of the Task. What ends the sleep takes it out with one call of
-    `list.pop`, so that only one of timer, wake and cancellation does, even if a signal handler cancels the task (as
-    `asyncio.run` has it on Ctrl-C) while the mailbox resumes it.
+    It sleeps while `_callback` holds the one callback of the Task. What ends the sleep (timer, wake, cancellation)
+    takes it out on the loop's thread, by statements, and calls it next: a signal handler, which may raise or cancel the task
+    (as `asyncio.run` has it on Ctrl-C), runs before both or after both.
     """
 
     # Of the class, so that a new waiter need not set them: 0.3 µs.
     _asyncio_future_blocking = False
-    _callback: list[Callable[[Any], object]] = []  # noqa: RUF012  # always empty
+    _callback: Callable[[Any], object] | None = None
     _cancelled: tuple[Any, ...] | None = None  # the arguments of the CancelledError
     _closed = _posted = _scheduled = False
     _timer: asyncio.TimerHandle | None = None
@@ -67,7 +67,7 @@ class AsyncioWaiter:
             return
         bridge = self._bridge
         if (
-            self._callback
+            self._callback is not None
             and not self._scheduled
             and _get_running_loop() is bridge.loop
             and current_task(bridge.loop) is not None
@@ -92,52 +92,36 @@ class AsyncioWaiter:
 
     def who(self) -> str:
         """See `TaskWaiter.who`."""
-        task = getattr(next(iter(self._callback[:]), None), "__self__", None)
+        task = getattr(self._callback, "__self__", None)
         return f"task {task.get_name()!r}" if isinstance(task, asyncio.Task) else "a task"
 
     # --- what the loop calls, on its own thread ---
 
     def resume(self) -> None:
         """Step the task. Called by the mailbox, and by the timer at the deadline."""
-        try:
-            callback = self._callback.pop()
-        except IndexError:
-            return
-        self._bridge.parked -= 1
-        if self._timer is not None:
-            self._timer.cancel()
-        if not self._closed:
+        if self._callback is not None:
             try:
-                self._context.run(callback, self)
+                self._context.run(self._take(), self)
             except (KeyboardInterrupt, SystemExit):
                 raise  # as asyncio's own Handle lets them out of the loop
             except BaseException as error:
                 self._bridge.loop.call_exception_handler(
-                    {"message": f"stepping a parked task failed: {callback!r}", "exception": error}
+                    {"message": "stepping a parked task failed", "exception": error}
                 )
 
     def _step(self) -> None:
         """Step the task, in its context. Called by a Handle, which does the rest of `resume`."""
-        try:
-            callback = self._callback.pop()
-        except IndexError:
-            return
-        self._bridge.parked -= 1
-        if self._timer is not None:
-            self._timer.cancel()
-        if not self._closed:
-            callback(self)
+        if self._callback is not None:
+            self._take()(self)
 
-    def _end_sleep(self) -> Callable[[Any], object] | None:
-        """Take the callback, if nobody did before."""
-        try:
-            callback = self._callback.pop()
-        except IndexError:
-            return None
-        self._bridge.parked -= 1
+    def _take(self) -> Callable[[Any], object]:
+        """Take the callback, to be called next. The caller gives it no name: a traceback would keep it, and the task."""
         if self._timer is not None:
             self._timer.cancel()
-        return callback
+        callback = self._callback
+        self._callback = None
+        self._bridge.parked -= 1
+        return _nothing if self._closed or callback is None else callback
 
     # --- what the Task calls: the future protocol ---
 
@@ -150,14 +134,13 @@ class AsyncioWaiter:
         self._context = contextvars.copy_context() if context is None else context
         self.since = monotonic()
         self._bridge.parked += 1
-        self._callback = [callback]
+        self._callback = callback
 
     def cancel(self, msg: Any | None = None) -> bool:
-        callback = self._end_sleep()
-        if callback is None:
+        if self.done():
             return False  # awake already: the Task keeps the cancellation for its next await
+        self._bridge.loop.call_soon(self._step, context=self._context)
         self._cancelled = () if msg is None else (msg,)  # anyio tells its own cancellations by the message
-        self._bridge.loop.call_soon(callback, self, context=self._context)
         return True
 
     def result(self) -> None:
@@ -165,13 +148,13 @@ class AsyncioWaiter:
             raise asyncio.CancelledError(*self._cancelled)
 
     def done(self) -> bool:
-        return not self._callback
+        return self._callback is None or self._cancelled is not None
 
     def cancelled(self) -> bool:
         return self._cancelled is not None
 
     def __repr__(self) -> str:
-        return "<aiopark parked>" if self._callback else "<aiopark unparked>"
+        return "<aiopark unparked>" if self.done() else "<aiopark parked>"
 
 
 class AsyncioBridge(Mailbox):
@@ -248,5 +231,5 @@ class AsyncioBridge(Mailbox):
 _NEVER: Final = 3.0e9
 
 
-def _nothing() -> None:
+def _nothing(*_: object) -> None:
     return None
