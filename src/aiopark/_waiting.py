@@ -2,8 +2,8 @@
 
 Those of one loop that wait for one value form a group, with one watch. So a thousand tasks cost the kernel one wait.
 
-The tasks keep their group, and the cell knows it by a weak reference: else a word would keep the tasks of a loop that is
-dead, and they their watch.
+The tasks keep their group, and the cell knows it by a weak reference: else a word would keep the tasks of a loop that
+is dead, and they their watch.
 
 Who writes what: a group, and its key in `Cell.groups`, belong to the thread of its loop. `Cell.close` reads the keys
 from any thread, after it has marked the cell: whoever comes later sees the mark, whoever was there is hinted.
