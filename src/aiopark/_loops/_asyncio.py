@@ -33,8 +33,8 @@ class AsyncioWaiter:
     """One sleep of one task: to the Task it looks like a Future.
 
     It sleeps while `_callback` holds the one callback of the Task. What ends the sleep (timer, wake, cancellation)
-    takes it out on the loop's thread, by statements, and calls it next: a signal handler, which may raise or cancel the task
-    (as `asyncio.run` has it on Ctrl-C), runs before both or after both.
+    takes it out on the loop's thread, by statements, and calls it next: a signal handler, which may raise or cancel
+    the task (as `asyncio.run` has it on Ctrl-C), runs before both or after both.
     """
 
     # Of the class, so that a new waiter need not set them: 0.3 µs.
@@ -115,7 +115,7 @@ class AsyncioWaiter:
             self._take()(self)
 
     def _take(self) -> Callable[[Any], object]:
-        """Take the callback, to be called next. The caller gives it no name: a traceback would keep it, and the task."""
+        """Take the callback, to be called next. Nobody gives it a name: a traceback would keep it, and the task."""
         if self._timer is not None:
             self._timer.cancel()
         callback = self._callback
