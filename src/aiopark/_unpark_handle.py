@@ -12,6 +12,8 @@ class UnparkHandle(NotCopied):
     does not run into the lock that you still hold. A handle that is never called delays the wake to the parked
     side's deadline; it never loses the permit.
 
+    `unpark` may be called from any thread, a signal handler or a finalizer. It does not block.
+
     Example:
         >>> import threading, aiopark
         >>> parker = aiopark.ThreadParker()
@@ -33,8 +35,6 @@ class UnparkHandle(NotCopied):
 
     def unpark(self) -> None:
         """Wake whoever is parked. Later calls do nothing.
-
-        May be called once or never, from any thread, a signal handler or a finalizer. Does not block.
 
         Raises:
             OSError: the system call that wakes failed in a way that no rule allows for.

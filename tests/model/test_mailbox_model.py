@@ -36,7 +36,6 @@ class Loop(Mailbox):
         step()
         self.rung = True
         self.rings += 1
-        return True
 
     def run(self, sleepers):
         """Answer the bell until everyone was resumed."""
@@ -119,3 +118,46 @@ def test_if_a_post_rang_before_it_was_in_the_box_it_would_be_lost():
 
     with pytest.raises(LostError):
         explore(world(RingsTooEarly, 1, 1))
+
+
+def interrupted(kind):
+    """The first ring is interrupted by a signal handler that raises; whoever posts next makes up for it."""
+
+    class Interrupted(kind):
+        def _ring(self):
+            if self.rings == 0:
+                self.rings = 1
+                raise KeyboardInterrupt
+            super()._ring()
+
+    def make():
+        loop = Interrupted()
+        sleepers = [Sleeper(), Sleeper()]
+
+        def poster():
+            for sleeper in sleepers:
+                try:
+                    loop.post(sleeper)
+                except KeyboardInterrupt:
+                    pass
+
+        return [lambda: loop.run(sleepers), poster], lambda: None
+
+    return make
+
+
+def test_a_ring_that_was_interrupted_is_made_up_for():
+    assert explore(interrupted(Loop), 2) > 1
+
+
+def test_if_a_ring_were_noted_before_it_was_made_one_that_was_interrupted_would_deafen_the_loop():
+    class NotesFirst(Loop):
+        def post(self, sleeper):
+            self._box.append(sleeper)
+            drains = self._drains
+            if self._rung != drains:
+                self._rung = drains
+                self._ring()
+
+    with pytest.raises(LostError):
+        explore(interrupted(NotesFirst), 2)
