@@ -203,6 +203,7 @@ class AsyncioBridge(Mailbox):
         # doorbell's own could not be answered in there, were it still in the middle of the step. trio-asyncio calls
         # readers in a task of trio, and tells sniffio of asyncio in its callbacks only, which `running_loop` asks.
         if getattr(self.loop, "_nest_patched", False) or "trio_asyncio" in sys.modules:
+            self._rung = -1  # the loop may forget the call, if a signal handler raises at its first line
             self.loop.call_soon(self._drain_all, context=contextvars.Context())
         else:
             self._drain_all()
