@@ -19,8 +19,6 @@ from aiopark._loops import running_loop
 from aiopark._watch import watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from aiopark._cell import Cell
     from aiopark._loops import Loop, TaskWaiter
 
@@ -33,8 +31,8 @@ class Group:
     def __init__(self, cell: Cell, loop: Loop) -> None:
         self.loop: Final = loop
         self.waiters: Final[set[TaskWaiter]] = set()
-        self.reference: Final = weakref.ref(self)
-        self.watch: Final = watch(cell, weak_hint(self.reference))
+        self.reference: Final[weakref.ref[Group]] = weakref.ref(self)
+        self.watch: Final = watch(cell, partial(_hint, self.reference))
 
     def hint(self) -> None:
         """Have all of them look again. From any thread."""
@@ -42,15 +40,10 @@ class Group:
             waiter.wake()
 
 
-def weak_hint(reference: weakref.ref[Group]) -> Callable[[], None]:
-    """Return a hint that keeps nobody alive."""
-
-    def hint() -> None:
-        group = reference()
-        if group is not None:
-            group.hint()
-
-    return hint
+def _hint(reference: weakref.ref[Group]) -> None:
+    group = reference()
+    if group is not None:
+        group.hint()
 
 
 async def wait_while(cell: Cell, value: int, deadline: float) -> bool:
