@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from aiopark._loops import running_loop
