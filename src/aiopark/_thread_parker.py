@@ -168,6 +168,9 @@ def _park_on_word(word: Cell, cell: PermitCell, waiter: ThreadWaiter, deadline: 
     lease = Lease(word, cell.describe, lambda: cell.get(OWNER) is not waiter or waiter.never_wakes())
     leases = word.place.lease
     try:
+        # Before the lease: once `close` has returned, the word is free. OWNER was written before this look.
+        if CLOSED in cell and word.load() != WORD_PERMIT:
+            raise cell.closed_error()
         lease.take()
         return word.sleep_until(
             lambda value: value == WORD_PERMIT and word.take(),

@@ -50,21 +50,21 @@ def _hint(reference: weakref.ref[Group]) -> None:
 async def wait_while(cell: Cell, value: int, deadline: float) -> bool:
     """See `Word.wait_while`."""
     loop = running_loop()
-    if cell.load() != value or deadline <= loop.time():
+    waiter = loop.waiter()
+    if cell.load_for(waiter) != value or deadline <= loop.time():
         await loop.checkpoint()
-        return cell.load() != value
+        return cell.load_for(waiter) != value
     key = (id(loop), value)
     reference = cell.groups.get(key)
     found: Group | None = None if reference is None else reference()
     group = Group(cell, loop) if found is None or found.loop is not loop else found
     cell.groups[key] = group.reference
-    waiter = loop.waiter()
     try:
         while True:
             group.waiters.add(waiter)
             loop.kept.add(waiter)
             # Pairs with: Cell.close, which marks the cell before it looks for groups.
-            if cell.load() != value:
+            if cell.load_for(waiter) != value:
                 return True
             if deadline != math.inf and loop.time() >= deadline:
                 return False

@@ -103,6 +103,19 @@ class Cell:
             full_fence()
         return value
 
+    def load_for(self, sleeper: object) -> int:
+        """Load, and have `close` wait for that: for a task that sleeps, at a bare address whose memory may go then."""
+        if self.keeps_memory:
+            return self.load()
+        try:
+            self.sleepers[sleeper] = (_thread.get_ident(), _fork.epoch)
+            return self.load()
+        finally:
+            try:
+                del self.sleepers[sleeper]
+            except KeyError:
+                pass  # interrupted before it was there
+
     def store(self, value: int) -> ctypes.c_uint32:
         """Store with release, and return the memory, for those who need it a little longer."""
         memory = self.memory

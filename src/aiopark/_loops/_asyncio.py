@@ -55,6 +55,7 @@ class AsyncioWaiter:
         self._timer = self._bridge.loop.call_at(deadline, self.resume)
 
     def __await__(self) -> Generator[AsyncioWaiter, None, None]:
+        self.since = monotonic()
         self._asyncio_future_blocking = True  # "yielded by an await, not by a stray yield"
         # Yields itself to the Task, then ends. A generator would do the same in twice the time (0.4 µs more).
         return iter((self,))  # type: ignore[return-value]
@@ -132,7 +133,6 @@ class AsyncioWaiter:
         self, callback: Callable[[Any], object], *, context: contextvars.Context | None = None
     ) -> None:
         self._context = contextvars.copy_context() if context is None else context
-        self.since = monotonic()
         self._bridge.parked += 1
         self._callback = callback
 

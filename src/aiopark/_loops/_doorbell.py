@@ -30,40 +30,53 @@ if TYPE_CHECKING:
 _NONE_LEFT: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC})
 
 
+class _Descriptor:
+    """What closes an eventfd.
+
+    Not the doorbell itself: it is known by weak references, one of which may still give it while its `__del__` begins.
+    They are gone before this is, and who rings holds this.
+    """
+
+    __slots__ = ("fileno",)
+
+    def __init__(self) -> None:
+        self.fileno = -1
+        if sys.platform == "linux":
+            self.fileno = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def __del__(self) -> None:
+        fileno, self.fileno = self.fileno, -1
+        if fileno >= 0:
+            os.close(fileno)
+
+
 class EventfdDoorbell:
     """One eventfd (Linux)."""
 
     kind: ClassVar[str] = "eventfd"
-    __slots__ = ("__weakref__", "_answer", "_fileno", "owned")
+    __slots__ = ("__weakref__", "_answer", "_descriptor", "owned")
 
     def __init__(self, answer: Callable[[], object]) -> None:
         self._answer = answer
-        self._fileno = -1
+        self._descriptor = _Descriptor()
         self.owned: object = None  # lives as long as the doorbell
-        if sys.platform == "linux":
-            self._fileno = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-
-    def __del__(self) -> None:
-        fileno, self._fileno = self._fileno, -1
-        if fileno >= 0:
-            os.close(fileno)
 
     def fileno(self) -> int:
         """Return the descriptor that the loop watches."""
-        return self._fileno
+        return self._descriptor.fileno
 
     def ring(self) -> None:
         """Make the loop answer soon. Any thread, signal handlers, finalizers; does not block."""
-        fileno = self._fileno
-        if sys.platform == "linux" and fileno >= 0:
-            os.eventfd_write(fileno, 1)
+        descriptor = self._descriptor
+        if sys.platform == "linux" and descriptor.fileno >= 0:
+            os.eventfd_write(descriptor.fileno, 1)
 
     def answer(self) -> None:
         """Take the rings back, then let the posts be looked at. On the loop's thread."""
         try:
             try:
                 if sys.platform == "linux":
-                    os.eventfd_read(self._fileno)
+                    os.eventfd_read(self._descriptor.fileno)
             except BlockingIOError:
                 pass  # answered twice for one ring: a pass of the loop that an exception ended was begun again
             self._answer()
