@@ -33,7 +33,7 @@ class ThreadWaiter:
 
     def sleep(self, deadline: float) -> None:
         """Block until woken, or until time.monotonic() reaches the deadline; or for no reason at all."""
-        if sys.platform == "win32" and self._thread == threading.main_thread().ident:
+        if sys.platform == "win32" and _thread.get_ident() == threading.main_thread().ident:
             deadline = min(deadline, time.monotonic() + MAIN_THREAD_SLICE)  # to look for Ctrl-C
         if deadline == math.inf:
             self._lock.acquire()
