@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import anyio
 import pytest
-from support import PATIENCE, in_thread, is_parked, until
+from support import PATIENCE, UNDER_WINE, in_thread, is_parked, until
 
 import aiopark
 
@@ -85,9 +85,10 @@ def test_coalesced_unparks_lose_no_wake_and_no_data(partner, plain_world, seed):
     plain_world.run(main)
 
 
-def test_a_thousand_words_at_once(partner, plain_world):
+def test_many_words_at_once(partner, plain_world):
     """Unparked three times over by native code."""
-    count = 1000
+    # Wine's WakeByAddressAll wakes strangers too, whose addresses share a bucket: a thousand threads take a minute there.
+    count = 200 if UNDER_WINE else 1000
     memory = (ctypes.c_uint32 * count)(*(1,) * count)
 
     async def main():
