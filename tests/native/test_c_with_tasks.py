@@ -87,7 +87,7 @@ def test_coalesced_unparks_lose_no_wake_and_no_data(partner, plain_world, seed):
 
 def test_many_words_at_once(partner, plain_world):
     """Unparked three times over by native code."""
-    # Wine's WakeByAddressAll wakes strangers too, whose addresses share a bucket: a thousand threads take a minute there.
+    # Wine's WakeByAddressAll wakes strangers too, whose addresses share a bucket: a thousand threads take a minute.
     count = 200 if UNDER_WINE else 1000
     memory = (ctypes.c_uint32 * count)(*(1,) * count)
 
