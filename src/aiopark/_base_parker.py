@@ -24,7 +24,9 @@ class BaseParker(NotCopied):
         "send another process the name of shared memory instead, and attach a Word to it there with Word.from_buffer"
     )
     _kind: ClassVar[str]
+    # What finalizers call goes by no name of the module: on free-threaded builds they run after those are gone.
     _is_finalizing = staticmethod(sys.is_finalizing)
+    _handle = UnparkHandle
     _permit_word: Word | None  # the word that holds the permit, where the cell does not
 
     def __init__(self, word: Word | None, name: str | None) -> None:
@@ -99,8 +101,8 @@ class BaseParker(NotCopied):
         """
         if self._permit_word is not None:
             return self._permit_word.unpark_lock()
-        self._cell[PERMIT] = True
-        return UnparkHandle(self._cell.hint)
+        self._cell["permit"] = True
+        return self._handle(self._cell.hint)
 
     def unpark(self) -> None:
         """Deposit the permit and wake the one who is parked.
@@ -116,7 +118,6 @@ class BaseParker(NotCopied):
             return
         cell = self._cell
         try:  # set_and_hint, without its two calls: 8 % of a round trip
-            # Not by their names, PERMIT and OWNER: finalizers of free-threaded builds run after the globals are gone.
             cell["permit"] = True
             waiter = cell.get("owner")
             if waiter is not None:

@@ -103,7 +103,7 @@ class PermitCell(dict[str, Any]):
 
     def hint(self) -> None:
         """Have the parked one, if there is one, look again."""
-        waiter = self.get(OWNER)
+        waiter = self.get("owner")  # not by its name: see `BaseParker`
         if waiter is not None:
             waiter.wake()
 

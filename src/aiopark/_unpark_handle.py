@@ -27,11 +27,12 @@ class UnparkHandle(NotCopied):
     Source: parking_lot_core's `UnparkHandle` (`core/src/thread_parker/mod.rs`).
     """
 
-    __slots__ = ("_wake",)
+    __slots__ = ("_keeps", "_wake")
     _instead = "call its unpark() in this process"
 
-    def __init__(self, wake: Callable[[], object]) -> None:
+    def __init__(self, wake: Callable[[], object], keeps: object = None) -> None:
         self._wake: Callable[[], object] | None = wake
+        self._keeps = keeps  # alive until the wake is done
 
     def unpark(self) -> None:
         """Wake whoever is parked. Later calls do nothing.
@@ -53,4 +54,4 @@ class UnparkHandle(NotCopied):
             except BaseException:
                 wake()  # a signal handler that raises (Ctrl-C) came in between
                 raise
-            self._wake = None
+            self._wake = self._keeps = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import operator
+import sys
 from typing import TYPE_CHECKING, Self
 
 from aiopark._cell import PARKED, PERMIT, Cell, memory_at, memory_of, place_at
@@ -62,6 +63,7 @@ class Word(NotCopied):
 
     __slots__ = ("__weakref__", "_cell", "_owns_memory", "address", "shared")
     _instead = "send its `address` to native code, or the name of shared memory to another process, and attach there"
+    _is_finalizing = staticmethod(sys.is_finalizing)
 
     def __init__(self) -> None:
         memory = ctypes.c_uint32(PARKED)
@@ -146,6 +148,14 @@ class Word(NotCopied):
         word._attach(memory, operator.index(address), shared=shared, keeps_memory=owner is not None)  # noqa: SLF001
         return word
 
+    @staticmethod
+    def _checked(value: int) -> int:
+        if not isinstance(value, int):
+            raise TypeError(f"a word holds an integer (1 = parked, 0 = unparked), not {type(value).__name__}")
+        if not 0 <= value < 2**32:
+            raise ValueError(f"a word holds 32 bits (1 = parked, 0 = unparked): {value} does not fit")
+        return value
+
     def __repr__(self) -> str:
         memory = self._cell.memory
         state = "closed" if memory is None else {PARKED: "parked", PERMIT: "unparked"}.get(memory.value, memory.value)
@@ -178,7 +188,7 @@ class Word(NotCopied):
             >>> word.load()
             0
         """
-        self._cell.store(_value(value))
+        self._cell.store(self._checked(value))
 
     def unpark_lock(self) -> UnparkHandle:
         """Deposit the permit now (store 0, with release ordering), wake later: for a caller that holds a lock.
@@ -241,7 +251,7 @@ class Word(NotCopied):
 
         Source: futex(2), FUTEX_WAIT.
         """
-        return await wait_while(self._cell, _value(value), seconds(deadline, "deadline"))
+        return await wait_while(self._cell, self._checked(value), seconds(deadline, "deadline"))
 
     def blocking_wait_while(self, value: int, *, deadline: Seconds = math.inf) -> bool:
         """Block the thread while the word holds a value. Otherwise as `wait_while`.
@@ -263,7 +273,7 @@ class Word(NotCopied):
             >>> aiopark.Word().blocking_wait_while(1, deadline=time.monotonic() + 0.01)
             False
         """
-        number, at = _value(value), seconds(deadline, "deadline")
+        number, at = self._checked(value), seconds(deadline, "deadline")
         until = None if at == math.inf else at
         return self._cell.sleep_until(lambda seen: seen != number, _never, object(), until)
 
@@ -287,10 +297,12 @@ class Word(NotCopied):
         self._cell.load()  # is it open?
         if n is None:
             self._cell.wake_all()
-        elif (number := operator.index(n)) < 0:
+        elif not isinstance(n, int):
+            raise TypeError(f"how many to wake is an integer, or None for all, not {type(n).__name__}")
+        elif n < 0:
             raise ValueError(f"as many as {n} cannot be woken; None wakes all")
         else:
-            self._cell.wake(number)
+            self._cell.wake(n)
 
     def close(self) -> None:
         """Let go of the memory, and end what waits in `wait_while` with ClosedError. Idempotent.
@@ -307,6 +319,8 @@ class Word(NotCopied):
                 ...
             aiopark.ClosedError: the word was closed: make a new one
         """
+        if self._is_finalizing():  # see `BaseParker.close`
+            return
         lease = self._cell.current_lease()
         if lease is not None and (lease.cell is self._cell or self._owns_memory):
             raise RuntimeError(f"{lease.holder()} still parks on this word: close that, before the word")
@@ -324,14 +338,6 @@ class Word(NotCopied):
 def cell_of(word: Word) -> Cell:
     """Return the cell, for those who park on the word."""
     return word._cell  # noqa: SLF001  # the one door
-
-
-def _value(value: int) -> int:
-    if not isinstance(value, int):
-        raise TypeError(f"a word holds an integer (1 = parked, 0 = unparked), not {type(value).__name__}")
-    if not 0 <= value < 2**32:
-        raise ValueError(f"a word holds 32 bits (1 = parked, 0 = unparked): {value} does not fit")
-    return value
 
 
 def _never() -> bool:

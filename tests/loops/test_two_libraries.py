@@ -98,16 +98,16 @@ def test_guest_mode_with_parks_of_both_at_once():
 
 
 @needs("trio_asyncio")
-def test_asyncio_tasks_inside_of_trio():
-    """trio-asyncio patches asyncio for the whole process."""
-    run = run_program("inside_trio", options=("-W", "ignore::DeprecationWarning"))
+@pytest.mark.parametrize("first", ["trio_asyncio", "aiopark"])
+def test_asyncio_tasks_inside_of_trio(first):
+    """trio-asyncio patches asyncio for the whole process, also for those that were imported before."""
+    run = run_program("inside_trio", first, options=("-W", "ignore::DeprecationWarning"))
     kinds = ["TrioBridge", "TrioBridge", "AsyncioBridge", "TrioBridge", "AsyncioBridge", "TrioBridge", "AsyncioBridge"]
     assert (run.returncode, run.stdout.split(), run.stderr) == (0, kinds, "")
 
 
-@pytest.mark.xfail(reason="sniffio says trio there, to anyio too", raises=RuntimeError)
 def test_asyncio_run_inside_of_a_trio_task():
-    """It blocks the trio run meanwhile, and works, as asyncio's own futures do there."""
+    """It blocks the trio run meanwhile, and works, as asyncio's own futures do there. sniffio says trio there."""
 
     async def main():
         before = await park_and_be_woken()

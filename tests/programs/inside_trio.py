@@ -1,7 +1,14 @@
-"""trio-asyncio: asyncio tasks inside of trio, and trio's inside of those. Prints on which loop each one parks."""
+"""trio-asyncio: asyncio tasks inside of trio, and trio's inside of those. Prints on which loop each one parks.
 
+The argument says what to import first.
+"""
+
+import importlib
+import sys
 import threading
 import time
+
+importlib.import_module(sys.argv[1])
 
 import trio
 import trio_asyncio

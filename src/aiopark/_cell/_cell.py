@@ -54,8 +54,12 @@ if TYPE_CHECKING:
 PARKED: Final = 1
 PERMIT: Final = 0
 AT_ONCE: Final = 20  # looks
-MANY: Final = 64
 PATIENCE: Final = 0.0005  # seconds until a thread that should look again is woken once more
+
+
+def closed() -> ClosedError:
+    """Build the error of whoever uses a closed word."""
+    return ClosedError("the word was closed: make a new one")
 
 
 class Cell:
@@ -71,9 +75,13 @@ class Cell:
     """
 
     __slots__ = (
-        "__weakref__", "_backend", "_sleep", "_wake_all", "address", "groups", "in_kernel", "keeps_memory", "memory",
-        "place", "sleepers",
+        "__weakref__", "_backend", "_order", "_sleep", "_wake_all", "address", "groups", "in_kernel", "keeps_memory",
+        "memory", "place", "sleepers",
     )  # fmt: skip
+
+    # What finalizers call goes by no name of the module: on free-threaded builds they run after those are gone.
+    _closed = staticmethod(closed)
+    _handle = UnparkHandle
 
     def __init__(self, memory: ctypes.c_uint32, place: Place, *, keeps_memory: bool) -> None:
         backend = default_backend()
@@ -92,6 +100,7 @@ class Cell:
         self._backend = backend
         self._sleep = partial(backend.wait, place.address, shared=place.shared)
         self._wake_all = partial(backend.wake_all, place.address, shared=place.shared)
+        self._order = None if PLAIN_IS_ORDERED else full_fence
 
     # --- the value ---
 
@@ -99,10 +108,10 @@ class Cell:
         """Load with acquire."""
         memory = self.memory
         if memory is None:
-            raise closed()
+            raise self._closed()
         value = memory.value  # Pairs with: the release in store.
-        if not PLAIN_IS_ORDERED:
-            full_fence()
+        if self._order is not None:
+            self._order()
         return value
 
     def load_for(self, sleeper: object) -> int:
@@ -122,9 +131,9 @@ class Cell:
         """Store with release, and return the memory, for those who need it a little longer."""
         memory = self.memory
         if memory is None:
-            raise closed()
-        if not PLAIN_IS_ORDERED:
-            full_fence()
+            raise self._closed()
+        if self._order is not None:
+            self._order()
         memory.value = value  # Pairs with: the load in take, and the kernel's comparison.
         return memory
 
@@ -142,7 +151,7 @@ class Cell:
 
     def unpark(self) -> None:
         """Deposit the permit and wake everybody."""
-        memory = self.store(PERMIT)  # noqa: F841  # keeps the memory until the wake is done, whoever closes meanwhile
+        memory = self.store(0)  # noqa: F841  # keeps the memory until the wake is done, whoever closes meanwhile
         try:
             self._wake_all()
         except BaseException:
@@ -151,7 +160,7 @@ class Cell:
 
     def unpark_lock(self) -> UnparkHandle:
         """Deposit the permit now, wake later."""
-        return UnparkHandle(partial(_wake_and_keep, self._wake_all, self.store(PERMIT)))
+        return self._handle(self._wake_all, self.store(0))
 
     def wake_all(self) -> None:
         """Have everybody who waits here look again. Closed or not."""
@@ -159,7 +168,7 @@ class Cell:
 
     def wake(self, number: int) -> None:
         """Have as many look again; or all, which is no harm."""
-        if number > MANY:  # a system call each
+        if number > 64:  # a system call each
             self._wake_all()
             return
         for _ in range(number):
@@ -274,12 +283,3 @@ def _take_from(memory: ctypes.c_uint32) -> bool:
         memory.value = PERMIT
         raise
     return True
-
-
-def closed() -> ClosedError:
-    """Build the error of whoever uses a closed word."""
-    return ClosedError("the word was closed: make a new one")
-
-
-def _wake_and_keep(wake: Callable[[], object], memory: object) -> None:  # noqa: ARG001  # the memory stays alive with it
-    wake()

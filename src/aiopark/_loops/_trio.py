@@ -170,6 +170,11 @@ def _nothing() -> None:
 _bridge: trio.lowlevel.RunVar[TrioBridge]
 
 
+def trio_coroutine() -> object:
+    """Return the coroutine of the trio task that runs here. Asked only when trio has been imported."""
+    return sys.modules["trio"].lowlevel.current_task().coro
+
+
 def running_bridge() -> TrioBridge:
     """Return the bridge of the trio run that this task is part of.
 

@@ -23,8 +23,6 @@ from aiopark._os._backend import LONGEST_WAIT, Probed, call_and_errno, call_fail
 WAKE: Final = 1
 WAIT_BITSET: Final = 9  # unlike WAIT, its deadline is absolute, on CLOCK_MONOTONIC
 MATCH_ANY: Final = 0xFFFFFFFF
-_ONE: Final = ctypes.c_long(1)
-_ALL: Final = ctypes.c_long(0x7FFFFFFF)
 
 # The number of futex, whose timespec is made of two C longs.
 _FUTEX: Final = {
@@ -89,8 +87,10 @@ class Futex(Probed):
         self._wait.argtypes, self._wait.restype = (ctypes.c_long,) * 7, ctypes.c_long
         self._wake = load_keeping_gil(None, use_errno=True)["syscall"]
         self._wake.argtypes, self._wake.restype = (ctypes.c_long,) * 4, ctypes.c_long
-        # Converted once, not at each call: a wake takes 0.6 µs so, and 2.0 µs with seven Python ints.
+        # Converted once, not at each call: a wake takes 0.6 µs so, and 2.0 µs with seven Python ints. No names of the
+        # module: see `Cell`.
         self._number, self._any, self._null = (ctypes.c_long(value) for value in (number, MATCH_ANY, 0))
+        self._one, self._all = ctypes.c_long(1), ctypes.c_long(0x7FFFFFFF)
         self._wait_operation, self._wake_operation = ctypes.c_long(WAIT_BITSET), ctypes.c_long(WAKE)
 
     @classmethod
@@ -140,13 +140,13 @@ class Futex(Probed):
 
     def wake_one(self, address: int, *, shared: bool = False) -> None:  # noqa: ARG002  # see above
         """See `Backend.wake_one`."""
-        if self._wake(self._number, address, self._wake_operation, _ONE) == -1:
-            self._wake_failed(address, _ONE)
+        if self._wake(self._number, address, self._wake_operation, self._one) == -1:
+            self._wake_failed(address, self._one)
 
     def wake_all(self, address: int, *, shared: bool = False) -> None:  # noqa: ARG002  # see above
         """See `Backend.wake_all`."""
-        if self._wake(self._number, address, self._wake_operation, _ALL) == -1:
-            self._wake_failed(address, _ALL)
+        if self._wake(self._number, address, self._wake_operation, self._all) == -1:
+            self._wake_failed(address, self._all)
 
     def _wake_failed(self, address: int, count: ctypes.c_long) -> None:
         # A wake that failed did nothing. Do it again for its errno, as in `wait`.
