@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import burst
+import coalesced
 import many_loops
 import native
 import processes
@@ -14,7 +15,7 @@ import threads
 import watched_words
 from _runner import main
 
-FILES = (threads, round_trip, burst, same_loop, many_loops, native, processes, watched_words)
+FILES = (threads, round_trip, burst, same_loop, many_loops, native, coalesced, processes, watched_words)
 
 if __name__ == "__main__":
     sys.exit(main(*(benchmark for file in FILES for benchmark in file.BENCHMARKS)))

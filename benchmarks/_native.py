@@ -19,17 +19,20 @@ import aiopark
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SOURCE = Path(__file__).with_name("partner.c")
+
+def compiled(source: str) -> ctypes.CDLL:
+    """Compile a file of this folder with the system's compiler, and load it."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "compiled.so"
+        command = ["cc", "-std=gnu11", "-O2", "-shared", "-fPIC", "-pthread", f"-I{aiopark.get_include()}"]
+        subprocess.run([*command, str(Path(__file__).with_name(source)), "-o", str(target)], check=True)
+        return ctypes.CDLL(str(target))
 
 
 @functools.cache
 def partner() -> ctypes.CDLL:
-    """Compile partner.c with the system's compiler, and load it."""
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "partner.so"
-        command = ["cc", "-std=gnu11", "-O2", "-shared", "-fPIC", "-pthread", f"-I{aiopark.get_include()}"]
-        subprocess.run([*command, str(SOURCE), "-o", str(target)], check=True)
-        library = ctypes.CDLL(str(target))
+    """Return partner.c."""
+    library = compiled("partner.c")
     for name, *arguments in (
         ("start_answering", c_void_p, c_void_p, c_int, c_uint, c_long, POINTER(c_int64)),
         ("start_unparking", c_void_p, c_uint, POINTER(c_int64)),
