@@ -12,9 +12,10 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
-from support import Crew, asleep, block_until, in_a_fork, soon
+from support import Crew, asleep, block_until, in_a_fork, interruption, soon
 
 from aiopark._os import Backend, Portable
 
@@ -220,30 +221,8 @@ def test_many_wakers_lose_nothing(backend: Backend) -> None:
             crew.start(add)
 
 
-class Interruption:
-    """A signal to the main thread as soon as it sleeps on the cell; `handler` runs on top of the wait."""
-
-    def __init__(self, cell: Cell, handler: object) -> None:
-        self.cell, self.handler = cell, handler
-        self.over = False
-
-    def __enter__(self) -> None:
-        assert threading.current_thread() is threading.main_thread()
-        self.previous = signal.signal(signal.SIGUSR1, self.handler)
-        self.crew = Crew()
-        self.crew.start(self._interrupt)
-
-    def _interrupt(self) -> None:
-        block_until(lambda: self.over or asleep(self.cell.address) > 0)
-        if not self.over:
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
-
-    def __exit__(self, *_: object) -> None:
-        self.over = True
-        try:
-            self.crew.__exit__()
-        finally:
-            signal.signal(signal.SIGUSR1, self.previous)
+def sleeps(cell: Cell) -> Callable[[], bool]:
+    return lambda: asleep(cell.address) > 0
 
 
 @needs_signals
@@ -251,13 +230,13 @@ class Interruption:
 def test_a_signal_handler_wakes_the_wait_that_it_interrupts(backend: Backend, wake: str) -> None:
     cell = Cell()
 
-    def handler(*_: object) -> None:
+    def handler() -> None:
         cell.memory.value = 0
         getattr(backend, wake)(cell.address)
 
     for _ in range(5):
         cell.memory.value = 1
-        with Interruption(cell, handler):
+        with interruption(handler, sleeps(cell)):
             assert cell.wait_while(backend, 1, soon())
 
 
@@ -267,12 +246,12 @@ def test_the_errno_of_a_signal_handler_is_not_taken_for_that_of_the_wait(backend
     # A handler runs right after the interrupted call, before the next Python instruction could read its errno.
     cell = Cell()
 
-    def handler(*_: object) -> None:
+    def handler() -> None:
         cell.memory.value = 0
         backend.wake_one(cell.address)
         ctypes.set_errno(left_behind)
 
-    with Interruption(cell, handler):
+    with interruption(handler, sleeps(cell)):
         assert cell.wait_while(backend, 1, soon())
 
 
@@ -284,10 +263,10 @@ class RaisedByHandlerError(Exception):
 def test_an_exception_of_a_signal_handler_ends_the_wait(backend: Backend) -> None:
     cell = Cell()
 
-    def handler(*_: object) -> None:
+    def handler() -> None:
         raise RaisedByHandlerError
 
-    with Interruption(cell, handler), pytest.raises(RaisedByHandlerError):
+    with interruption(handler, sleeps(cell)), pytest.raises(RaisedByHandlerError):
         cell.wait_while(backend, 1, soon())
     assert asleep(cell.address) == 0
 

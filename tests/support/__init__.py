@@ -1,6 +1,6 @@
 """What the tests share. A test waits for a condition, never for a fixed time."""
 
-from support.interrupting import Interrupted, interrupted_at, is_ours, storm, switch_interval
+from support.interrupting import Interrupted, interrupted_at, interruption, is_ours, storm, switch_interval
 from support.looking import (
     asleep,
     block_until_nothing_is_watched,
@@ -52,6 +52,7 @@ __all__ = [
     "in_thread",
     "installed",
     "interrupted_at",
+    "interruption",
     "is_asleep",
     "is_installed",
     "is_ours",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiopark
-from support.waiting import in_thread
+from support.waiting import block_until, in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -113,5 +113,41 @@ def storm(handler: Callable[[], object]) -> Iterator[list[int]]:
                 yield handled
             finally:
                 stop.set()
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+
+
+@contextmanager
+def interruption(handler: Callable[[], object], when: Callable[[], bool]) -> Iterator[None]:
+    """Interrupt the main thread once, as soon as `when()`; the handler runs on top of what it does, and may raise.
+
+    Sent until it is handled, see `storm`.
+    """
+    assert threading.current_thread() is threading.main_thread()
+    over = handled = False
+
+    def handle(*_: object) -> None:
+        nonlocal handled
+        if not handled:
+            handled = True
+            handler()
+
+    def drive() -> None:
+        main = threading.main_thread().ident
+        assert main is not None
+        block_until(lambda: over or when())
+        while not (over or handled):
+            signal.pthread_kill(main, signal.SIGUSR1)
+            again = time.monotonic() + 0.005
+            while not (over or handled) and time.monotonic() < again:
+                time.sleep(0.00005)
+
+    previous = signal.signal(signal.SIGUSR1, handle)
+    try:
+        with in_thread(drive):
+            try:
+                yield
+            finally:
+                over = True
     finally:
         signal.signal(signal.SIGUSR1, previous)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import _thread
 import gc
-import signal
 import sys
-import threading
 import time
 
 import pytest
-from support import Crew, block_until, in_thread, is_owned, is_parked, soon, storm
+from support import Crew, block_until, in_thread, interruption, is_owned, is_parked, soon, storm
 
 from aiopark import ClosedError, Parker, ThreadParker, Word
 
@@ -148,18 +146,8 @@ def test_a_closed_one_takes_no_permit_of_the_words_next_owner(backend):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_by_a_signal_handler_that_interrupts_the_very_park(parker):
-    def close(*_):
-        parker.close()
-
-    previous = signal.signal(signal.SIGALRM, close)
-    try:
-        with Crew() as crew:
-            crew.start(lambda: (block_until(lambda: is_parked(parker)), signal.pthread_kill(main, signal.SIGALRM)))
-            main = threading.main_thread().ident
-            with pytest.raises(ClosedError):
-                parker.park_until(soon())
-    finally:
-        signal.signal(signal.SIGALRM, previous)
+    with interruption(parker.close, lambda: is_parked(parker)), pytest.raises(ClosedError):
+        parker.park_until(soon())
     assert not is_parked(parker)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import FrameType
 
 import pytest
-from support import REAL_BACKENDS, Crew, block_until, is_asleep, is_ours, program, soon, storm
+from support import REAL_BACKENDS, block_until, interruption, is_asleep, is_ours, program, soon, storm
 
 from aiopark import ThreadParker, Word
 
@@ -43,40 +43,32 @@ class RaisedByHandlerError(Exception):
     pass
 
 
-def interrupt_once_parked(parker: ThreadParker) -> None:
-    block_until(lambda: is_asleep(parker))
-    signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
-
-
 @needs_signals
 @pytest.mark.parametrize("two_phases", [False, True])
 def test_a_handler_unparks_the_thread_that_it_interrupts(parker: ThreadParker, two_phases: bool) -> None:
-    def handler(*_: object) -> None:
+    def handler() -> None:
         if two_phases:
             parker.unpark_lock().unpark()
         else:
             parker.unpark()
 
-    with handling(handler):
-        for _ in range(5):
-            with Crew() as crew:
-                crew.start(interrupt_once_parked, parker)
-                assert parker.park_until(soon()) is True
+    for _ in range(5):
+        with interruption(handler, lambda: is_asleep(parker)):
+            assert parker.park_until(soon()) is True
 
 
 @needs_signals
 def test_a_park_within_a_park_is_refused(parker: ThreadParker) -> None:
     refused: list[str] = []
 
-    def handler(*_: object) -> None:
+    def handler() -> None:
         try:
             parker.park()
         except RuntimeError as error:
             refused.append(str(error))
         parker.unpark()
 
-    with handling(handler), Crew() as crew:
-        crew.start(interrupt_once_parked, parker)
+    with interruption(handler, lambda: is_asleep(parker)):
         assert parker.park_until(soon()) is True
     assert len(refused) == 1
 
@@ -113,13 +105,11 @@ def test_a_storm_of_handlers_that_unpark_loses_nothing(parker: ThreadParker) -> 
 
 @needs_signals
 def test_an_exception_of_a_handler_ends_the_park(parker: ThreadParker) -> None:
-    def handler(*_: object) -> None:
+    def handler() -> None:
         raise RaisedByHandlerError
 
-    with handling(handler), Crew() as crew:
-        crew.start(interrupt_once_parked, parker)
-        with pytest.raises(RaisedByHandlerError):
-            parker.park()
+    with interruption(handler, lambda: is_asleep(parker)), pytest.raises(RaisedByHandlerError):
+        parker.park()
     assert parker.park_timeout(0) is False  # it is free
     parker.unpark()
     assert parker.park_timeout(0) is True
