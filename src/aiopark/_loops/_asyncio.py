@@ -177,6 +177,8 @@ class AsyncioBridge(Mailbox):
         return self.loop.time()
 
     def waiter(self) -> AsyncioWaiter:
+        if not self._has_doorbell:
+            self._rung = -1  # a drain at whose first line a signal handler raises is forgotten: let others ring again
         return AsyncioWaiter(self)
 
     @types.coroutine

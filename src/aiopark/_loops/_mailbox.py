@@ -6,6 +6,7 @@ Who writes what, and which race is closed:
             so no lock is held that a signal handler or finalizer could run into, and nothing blocks.
   _drains   the number of drains begun. Written by the loop's thread only.
   _rung     the number of drains begun when the doorbell was last rung. Written by any poster, after its ring.
+            By the loop's thread -1, so that the next post rings, where a drain may have been forgotten.
 
 A post appends, then rings unless `_rung == _drains`, that is, unless somebody rang since the last drain began, with a
 ring that cannot get lost.
