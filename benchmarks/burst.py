@@ -77,7 +77,7 @@ BENCHMARKS = [
                 against=FUTURE,
                 measure="all",
                 goal={"asyncio": 0.45, "uvloop": 0.85},
-                bound={"asyncio": 0.70, "uvloop": 1.35},
+                bound={"asyncio": 0.75, "uvloop": 1.80},
             ),
             Row(name="the same, what the thread spends", contestant=AIOPARK, against=FUTURE, measure="thread"),
         ],

@@ -119,7 +119,7 @@ BENCHMARKS = [
                 contestant=AIOPARK,
                 against=FUTURE,
                 goal={"asyncio": 0.70, "uvloop": 0.96},
-                bound={"asyncio": 0.90, "uvloop": 1.25},
+                bound={"asyncio": 1.00, "uvloop": 1.60},
             ),
             Row(contestant=AIOPARK, against=AIOLOGIC, bound={"asyncio": 0.75, "uvloop": 0.95}),
             Row(contestant=AIOLOGIC, against=FUTURE),
@@ -140,7 +140,7 @@ BENCHMARKS = [
                 contestant=AIOPARK,
                 against=FUTURE,
                 goal={"asyncio": 0.78, "uvloop": 1.00},
-                bound={"asyncio": 0.95, "uvloop": 1.25},
+                bound={"asyncio": 1.00, "uvloop": 1.45},
             ),
             Row(
                 contestant=AIOPARK,

@@ -75,7 +75,7 @@ BENCHMARKS = [
             LOCK: partial(trips, lock),
         },
         rows=[
-            Row(contestant=AIOPARK, against=EVENT, goal={NO_LOOP: 0.65}, bound={NO_LOOP: 1.35}),
+            Row(contestant=AIOPARK, against=EVENT, goal={NO_LOOP: 0.65}, bound={NO_LOOP: 0.95}),
             Row(contestant=LOCK, against=EVENT),
         ],
         count=1000,
