@@ -22,7 +22,7 @@ def deny_rings():
         program += [(EQUAL, 0, 1, number), (RETURN, 0, 0, REFUSE)]
     program.append((RETURN, 0, 0, ALLOW))
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *one) for one in program))
-    header = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(program), ctypes.addressof(code)))
+    header = ctypes.create_string_buffer(struct.pack("@HP", len(program), ctypes.addressof(code)))
     library = ctypes.CDLL(None)
     assert library.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
     assert library.prctl(PR_SET_SECCOMP, FILTER, header, 0, 0) == 0
