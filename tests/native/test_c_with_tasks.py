@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import random
 import sys
-import sys
 from contextlib import ExitStack
 
 import anyio
