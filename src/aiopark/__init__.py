@@ -2,6 +2,7 @@
 
 from aiopark._errors import ClosedError, UnsupportedError
 from aiopark._include import get_include
+from aiopark._park_any import park_any
 from aiopark._parker import Parker
 from aiopark._statistics import Statistics, statistics
 from aiopark._thread_parker import ThreadParker
@@ -17,5 +18,6 @@ __all__ = [
     "UnsupportedError",
     "Word",
     "get_include",
+    "park_any",
     "statistics",
 ]
