@@ -1,0 +1,5 @@
+"""Worker: functions that block, on threads of their own, for tasks of any loops, with a cancellation that is sound."""
+
+from aiopark._worker._worker import Worker, WorkerPool, WorkerStatistics, current_worker
+
+__all__ = ["Worker", "WorkerPool", "WorkerStatistics", "current_worker"]

@@ -1,0 +1,302 @@
+"""Crew: the threads of a Worker, and the queue that they take their work from.
+
+Who writes what:
+  _calls    a dict; its keys are the calls that nobody has begun. A key is set by the caller, and removed by whoever
+            decides about the call: a thread that will run it, a caller that withdraws it, or `close`, which drops it.
+            Only one finds the key. CLOSED is set by `close`, and by `shut`, and never removed.
+  _line     a deque: the same calls in their order; and on its left Disposals, which are not in `_calls`. What is
+            withdrawn is taken out of it, too, but one that is not is passed over.
+  _idle     a deque: the waiters of threads that sleep, or are about to. Each thread puts in and takes out its own.
+  threads   a dict: place to thread. A thread takes a free place, or ends; and it leaves the place at its end.
+
+Which race each re-check closes:
+  no call sleeps    a caller appends to `_line`, then looks into `_idle`; a thread enters `_idle`, then looks into
+                    `_line` once more. Both are operations of `_idle`, so one comes second: the look, which finds the
+                    thread and hints it; or the entry, and then the thread's look at `_line` finds what was there
+                    before. A hint goes to the first in `_idle`, whoever was hinted before: so a thread that took a
+                    call hints the next one, if there are more.
+  none is left      a caller sets its key, appends, then looks for CLOSED. If it finds it, it withdraws. If not, its key
+                    came before CLOSED; so `close`, which sets CLOSED and then looks for keys, drops it; and after
+                    `shut` a thread ends only when it has seen CLOSED and then found `_line` empty: an append that comes
+                    after that sees CLOSED.
+
+`_thread_waiter` says how a thread sleeps. A hint too many is harmless, so interruptions are, too: who is
+interrupted between append and hint withdraws the call.
+"""
+
+from __future__ import annotations
+
+import math
+import queue
+import threading
+import time
+import warnings
+from _thread import allocate_lock
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from aiopark import _fork
+from aiopark._errors import ClosedError
+from aiopark._parker import Parker
+from aiopark._thread_waiter import ThreadWaiter
+from aiopark._worker import _exit
+from aiopark._worker._call import Disposal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiopark._worker._call import Item
+    from aiopark._worker._worker import Worker
+
+CLOSED: Final = "closed"
+
+
+class WorkerThread(threading.Thread):
+    """A thread of a Worker.
+
+    Attributes:
+        worker: whose function it runs now, or None. Written by the thread itself.
+        crew: what it belongs to.
+    """
+
+    worker: Worker | None = None
+
+    def __init__(self, crew: Crew) -> None:
+        super().__init__(name=crew.name, daemon=False)  # otherwise it would inherit that
+        self.crew: Final = crew
+        self.waiter: ThreadWaiter | None = None
+        self.is_placed: Final = allocate_lock()
+        self.is_placed.acquire()
+
+    def run(self) -> None:
+        self.crew.work(self)
+
+    def has_nothing_to_do(self) -> bool:
+        """Return whether it sleeps until there is a call."""
+        return self.worker is None and self.crew.is_idle(self)
+
+
+class Crew:
+    """See the module.
+
+    Attributes:
+        name: of the threads.
+        size: how many there may be.
+        limit: how many calls may wait in the queue until it refuses; None: any number.
+        threads: those that work.
+    """
+
+    __slots__ = ("__weakref__", "_calls", "_closers", "_idle", "_line", "_started", "limit", "name", "size", "threads")
+
+    def __init__(self, name: str, size: int, limit: int | None) -> None:
+        self.name: Final = name
+        self.size: Final = size
+        self.limit: Final = limit
+        self._calls: Final[dict[Any, bool]] = {}
+        self._line: Final[deque[Item]] = deque()
+        self._idle: Final[deque[ThreadWaiter]] = deque()
+        self.threads: Final[dict[int, WorkerThread]] = {}
+        self._started: Final[deque[WorkerThread]] = deque()
+        self._closers: Final[deque[Parker]] = deque()
+        _exit.register(self)
+
+    # --- callers ---
+
+    def enter(self, call: Item, *, refuses: bool = False) -> None:
+        """Put the call into the queue.
+
+        Args:
+            call: which one.
+            refuses: whether it may not wait beyond the limit.
+
+        Raises:
+            ClosedError: the Worker was closed.
+            queue.Full: it may not wait, and would be beyond the limit.
+            RuntimeError: no thread could be started, and there is none.
+        """
+        calls = self._calls
+        try:
+            calls[call] = True
+            if refuses and self.limit is not None and self.queued() > self.limit and self.withdraw(call):
+                raise queue.Full(f"{self.limit} calls wait in the queue already: await run(), which waits for its turn")
+            self._line.append(call)
+            if CLOSED in calls and self.withdraw(call):
+                raise ClosedError("the Worker was closed: make a new one to run functions again")
+            self._hint()
+        except BaseException:
+            self.withdraw(call)
+            raise
+
+    def withdraw(self, call: Item) -> bool:
+        """Take the call out of the queue. Returns whether it was there: then it never runs."""
+        if self._calls.pop(call, None) is None:
+            return False
+        try:
+            self._line.remove(call)
+        except ValueError:
+            pass  # it was not appended yet; or a thread has it in hand, and finds that it is no call any more
+        return True
+
+    def dispose(self, on_dropped: Callable[[Any], object], result: Any, worker: Worker) -> None:
+        """Have `on_dropped(result)` called by a thread, before it goes on to other calls."""
+        disposal = Disposal(on_dropped, result, worker)
+        self._line.appendleft(disposal)
+        if self.threads:
+            self._hint()
+        else:
+            self._dispose_of(disposal)
+
+    def queued(self) -> int:
+        """Return how many calls nobody has begun."""
+        return len(self._calls) - (CLOSED in self._calls)
+
+    def has(self, thread: threading.Thread) -> bool:
+        """Return whether it is a thread of this crew; not in the child of a fork."""
+        return thread in self.threads.copy().values()
+
+    def is_closed(self) -> bool:
+        return CLOSED in self._calls
+
+    def running(self) -> int:
+        """Return how many functions run."""
+        return sum(thread.worker is not None for thread in self.threads.copy().values())
+
+    def _hint(self) -> None:
+        try:
+            self._idle[0].wake()
+        except IndexError:
+            if len(self.threads) < self.size:
+                self._start()
+
+    def hint_all(self) -> None:
+        """Have every thread look again."""
+        for waiter in self._idle.copy():
+            waiter.wake()
+
+    def _start(self) -> None:
+        thread = WorkerThread(self)
+        self._started.append(thread)
+        try:
+            thread.start()
+        except RuntimeError:
+            self._started.remove(thread)
+            if not self.threads:
+                raise
+        else:
+            thread.is_placed.acquire()  # so that the next caller sees it: else he would start one more
+
+    # --- the end ---
+
+    def close(self) -> None:
+        """Let nobody enter any more, and drop those that nobody has begun."""
+        self.shut()
+        for call in list(self._calls):
+            if call is not CLOSED and self.withdraw(call):
+                call.drop()
+
+    def shut(self) -> None:
+        """Let nobody enter any more."""
+        self._calls[CLOSED] = True
+        self.hint_all()
+
+    def collected(self, told: str) -> None:
+        """Shut, since the Worker was forgotten; nothing is in the queue, as what is there holds the Worker."""
+        if self.threads:
+            self.shut()
+            warnings.warn(f"{told} was never closed: use `async with`, `with` or close()", ResourceWarning, stacklevel=2)
+
+    def join(self) -> None:
+        """Block until every thread has ended, but for this one."""
+        for thread in self._started.copy():
+            if thread is not threading.current_thread():
+                thread.join()
+
+    async def wait_for_the_end(self) -> None:
+        """Sleep until no thread works any more."""
+        with Parker() as parker:
+            self._closers.append(parker)
+            try:
+                while self.threads:
+                    await parker.park()
+            finally:
+                self._closers.remove(parker)
+
+    def forget_after_fork(self) -> None:
+        """In the child of a fork: threads and calls are the parent's."""
+        closed = CLOSED in self._calls
+        for one in (self._calls, self._line, self._idle, self.threads, self._started, self._closers):
+            one.clear()  # type: ignore[attr-defined]
+        if closed:
+            self._calls[CLOSED] = True
+
+    # --- the threads ---
+
+    def work(self, thread: WorkerThread) -> None:
+        """Run calls until there is a reason to end. The whole life of a thread."""
+        place = next((place for place in range(self.size) if self.threads.setdefault(place, thread) is thread), None)
+        waiter = thread.waiter = ThreadWaiter()
+        epoch = _fork.epoch
+        thread.is_placed.release()
+        if place is None:
+            return
+        try:
+            while (item := self._take(waiter)) is not None:
+                thread.worker = item.worker
+                item.run()
+                item = thread.worker = None  # lest it lives on while the thread sleeps
+                if _fork.epoch != epoch:
+                    return  # the function has forked, and this is the child, where this thread is no worker's
+        finally:
+            if self.threads.get(place) is thread:
+                del self.threads[place]
+            # Pairs with: dispose, which appends, then looks for threads; and wait_for_the_end.
+            for item in self._line.copy():
+                if isinstance(item, Disposal):
+                    self._dispose_of(item)
+            for parker in self._closers.copy():
+                parker.unpark()
+
+    def _take(self, waiter: ThreadWaiter) -> Item | None:
+        line, calls, idle = self._line, self._calls, self._idle
+        announced = False
+        while True:
+            over = CLOSED in calls or (_exit.ending and _exit.is_over())  # before the look that finds nothing
+            try:
+                if line or announced:  # the first look, at the length, may miss something, but is cheap
+                    item = line.popleft()
+                    if calls.pop(item, None) is not None or isinstance(item, Disposal):
+                        if announced:
+                            idle.remove(waiter)
+                        if line:
+                            self._hint_another()
+                        return item
+                    continue
+            except IndexError:
+                pass
+            if announced:
+                if not over:
+                    waiter.sleep(time.monotonic() + _exit.LOOK_AGAIN if _exit.ending else math.inf)
+                idle.remove(waiter)
+                if over:
+                    return None
+                announced = False
+            else:
+                idle.appendleft(waiter)
+                announced = True
+
+    def _hint_another(self) -> None:
+        try:
+            self._hint()
+        except RuntimeError:
+            pass  # no more threads can be started; this one is there
+
+    def is_idle(self, thread: WorkerThread) -> bool:
+        return thread.waiter in self._idle.copy()
+
+    def _dispose_of(self, disposal: Disposal) -> None:
+        """Do it here, unless another thread does."""
+        try:
+            self._line.remove(disposal)
+        except ValueError:
+            return
+        disposal.run()

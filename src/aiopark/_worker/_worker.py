@@ -1,0 +1,481 @@
+"""Worker, WorkerPool: the faces. `_crew` has the queue and the threads, `_call` what happens to one call."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import threading
+import time
+import weakref
+from concurrent.futures import Executor, Future
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+
+from aiopark._deadline import Seconds, after, seconds
+from aiopark._loops import loop_runs_here, running_loop
+from aiopark._not_copied import NotCopied
+from aiopark._parker import Parker
+from aiopark._thread_parker import ThreadParker
+from aiopark._worker._call import Call, Function, SubmittedCall, raise_last
+from aiopark._worker._crew import Crew, WorkerThread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from aiopark._loops import Loop
+
+_Result = TypeVar("_Result")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class WorkerStatistics:
+    """A picture of a Worker, taken while its threads went on.
+
+    Attributes:
+        queued: functions that wait in the queue; at most `limit`.
+        waiting: functions beyond the limit, which wait for their turn to be queued.
+        running: functions that run now.
+        threads: threads that there are; none before the first call.
+        limit: see Worker; None: none.
+
+    Example:
+        >>> import aiopark
+        >>> with aiopark.Worker() as worker:
+        ...     worker.statistics().threads, worker.blocking_run(sum, [1, 2]), worker.statistics().threads
+        (0, 3, 1)
+    """
+
+    queued: int
+    waiting: int
+    running: int
+    threads: int
+    limit: int | None
+
+
+class Worker(NotCopied, Executor):
+    """Runs functions one after the other on one thread of its own, for tasks and threads.
+
+    It starts its thread with the first function. Tasks of any loops (asyncio, uvloop, trio, and so anyio), several
+    at once, and threads share it; first come, first served. It is also a `concurrent.futures.Executor`, for
+    `loop.run_in_executor`. Use it as `async with` or `with`, which closes it; one that was collected instead ends its
+    thread too, with a ResourceWarning. One that nobody closed does not hold up the end of the program. The child of a
+    fork starts with an empty queue and no thread.
+
+    | methods | may be called from | block |
+    | --- | --- | --- |
+    | `run`, `aclose`, `async with` | a task | never; the task sleeps |
+    | `blocking_run`, `close`, `with` | a thread without a running event loop | until the function, or all that run, end |
+    | `shutdown` | the same | the same, if it is to wait |
+    | `submit`, `statistics` | any thread, any loop | never |
+
+    A function runs in a copy of its caller's context, so context variables travel. What it raises, its caller raises,
+    whatever it is. On its thread `current_worker()` returns the Worker. It may use other Workers, and submit to its own;
+    but it may not wait for its own, which is a RuntimeError.
+
+    What happens to a caller that is cancelled (`run`) or whose timeout has passed (`blocking_run`):
+
+    | its function | what happens |
+    | --- | --- |
+    | is in the queue | it never runs |
+    | runs | `interrupt()` is called, once, and the caller waits for the end of the function, however often it is cancelled |
+    | has ended | as if it had ended after the cancellation |
+
+    The caller then raises the cancellation, or TimeoutError. An exception of the function is its `__context__`. A result
+    goes to `on_dropped(result)`, which is called on the thread, soon after the function ended. With
+    `abandon_on_cancel=True` the caller does not wait for the end. `interrupt` is called on the caller's thread, never
+    while the function of another caller runs on the Worker's. It may come a little before the function begins to work,
+    or after it has ended.
+
+    Args:
+        name: of its thread; shown by `repr`.
+        limit: how many functions may wait in the queue; None: any number. Those that somebody waits for (`run`,
+            `blocking_run`) wait for their turn beyond that; what nobody waits for (`submit`) is refused then.
+
+    Attributes:
+        name: the name that it was given.
+
+    Raises:
+        TypeError: name is no string, limit no integer.
+        ValueError: limit is below 1.
+        ClosedError: (`run`, `blocking_run`, `submit`) the Worker was closed.
+        DroppedError: (`run`, `blocking_run`) it was closed before the function began.
+        RuntimeError: (`run`, `blocking_run`) called on a thread of this Worker; (what blocks) on the thread of a
+            running event loop; (all that run) no thread can be started.
+
+    Example:
+        >>> import asyncio, sqlite3, aiopark
+        >>> async def main():
+        ...     async with aiopark.Worker(name="db") as worker:
+        ...         connection = await worker.run(sqlite3.connect, ":memory:", on_dropped=sqlite3.Connection.close)
+        ...         cursor = await worker.run(connection.execute, "SELECT 6 * 7", interrupt=connection.interrupt)
+        ...         print(await worker.run(cursor.fetchone))
+        ...         await worker.run(connection.close)
+        >>> asyncio.run(main())
+        (42,)
+
+    Source: `concurrent.futures.ThreadPoolExecutor`; `abandon_on_cancel` is that of `anyio.to_thread.run_sync`.
+    """
+
+    __slots__ = ("__weakref__", "_crew", "name")
+    _instead = "make one of its own in each process"
+
+    def __init__(self, *, name: str | None = None, limit: int | None = None) -> None:
+        self._set_up(1, name, limit)
+
+    def _set_up(self, size: int, name: str | None, limit: int | None) -> None:
+        kind = type(self).__name__
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"the name of a {kind} must be a string, not {type(name).__name__}")
+        if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool)):
+            raise TypeError(f"the limit of a {kind} must be an integer or None, not {limit!r}")
+        if limit is not None and limit < 1:
+            raise ValueError(f"the limit of a {kind} must be at least 1, not {limit}; None is without one")
+        self.name: Final = name
+        self._crew: Final = Crew(f"aiopark.{kind}" if name is None else name, size, limit)
+        # Not __del__, which free-threaded builds run after the modules' globals are gone.
+        weakref.finalize(self, self._crew.collected, self._describe()).atexit = False
+
+    async def run(
+        self,
+        function: Callable[..., _Result],
+        /,
+        *arguments: Any,
+        interrupt: Callable[[], object] | None = None,
+        on_dropped: Callable[[_Result], object] | None = None,
+        abandon_on_cancel: bool = False,
+        **keywords: Any,
+    ) -> _Result:
+        """Run the function on the thread, and sleep until it has ended. The class says what a cancellation does.
+
+        Args:
+            function: what to run, with the arguments and keywords.
+            interrupt: makes the running function end soon, called from this thread when the task is cancelled.
+            on_dropped: called with a result that the task no longer takes, to close it.
+            abandon_on_cancel: whether a cancelled task leaves at once, and the function goes on alone.
+
+        Returns:
+            What the function returned.
+
+        Raises:
+            BaseException: what the function raised.
+
+        Example:
+            >>> import asyncio, aiopark
+            >>> async def main():
+            ...     async with aiopark.Worker() as worker:
+            ...         return await worker.run(pow, 2, 10)
+            >>> asyncio.run(main())
+            1024
+        """
+        self._check_thread()
+        loop = running_loop()
+        await loop.checkpoint_if_cancelled()
+        parker = Parker()
+        call = Call(self, parker, Function(function, arguments, keywords), interrupt, on_dropped)
+        cancelled: BaseException | None = None
+        try:
+            self._crew.enter(call)
+            await parker.park()
+        except GeneratorExit:
+            # Maybe by the collector, on some other thread, where nobody expects interrupt().
+            call.is_abandoned = True
+            if not (self._crew.withdraw(call) or call.give_up(interrupt=False)):
+                call.dispose_later()
+            raise
+        except BaseException as error:
+            if self._crew.withdraw(call):
+                raise
+            cancelled = error
+        if cancelled is None:
+            return call.outcome()  # type: ignore[no-any-return]
+        # Not in the except block: what is raised there has the cancellation as its context, and it is to be the reverse.
+        try:
+            await _leave(loop, call, parker, cancelled, abandon=abandon_on_cancel)
+        finally:
+            del cancelled
+        raise AssertionError  # it raises
+
+    def blocking_run(
+        self,
+        function: Callable[..., _Result],
+        /,
+        *arguments: Any,
+        timeout: Seconds | None = None,
+        interrupt: Callable[[], object] | None = None,
+        on_dropped: Callable[[_Result], object] | None = None,
+        abandon_on_cancel: bool = False,
+        **keywords: Any,
+    ) -> _Result:
+        """Run the function on the thread, and block until it has ended: `run` for threads.
+
+        Ctrl-C is to the caller what a cancellation is to a task. A second one leaves the function alone.
+
+        Args:
+            function: what to run, with the arguments and keywords.
+            timeout: seconds from now after which the caller gives the function up; None waits forever. If the function
+                ends at that moment, its result wins.
+            interrupt: makes the running function end soon, called from this thread.
+            on_dropped: called with a result that the caller no longer takes, to close it.
+            abandon_on_cancel: whether to leave at once then, and the function goes on alone.
+
+        Returns:
+            What the function returned.
+
+        Raises:
+            BaseException: what the function raised.
+            TimeoutError: the function had not ended in time.
+            TypeError: timeout is no number.
+            ValueError: timeout is NaN.
+
+        Example:
+            >>> import aiopark
+            >>> with aiopark.Worker() as worker:
+            ...     worker.blocking_run(pow, 2, 10)
+            1024
+        """
+        self._check_thread()
+        _check_blocking("blocking_run()", "await run()")
+        deadline = math.inf if timeout is None else after(time.monotonic(), seconds(timeout, "timeout"))
+        parker = ThreadParker()
+        call = Call(self, parker, Function(function, arguments, keywords), interrupt, on_dropped)
+        cancelled: BaseException | None = None
+        try:
+            self._crew.enter(call)
+            if not parker.park_until(deadline):
+                cancelled = TimeoutError(f"the function had not ended after {timeout} seconds")
+        except BaseException as error:
+            cancelled = error
+        try:
+            if cancelled is None:
+                return call.outcome()  # type: ignore[no-any-return]
+            if self._crew.withdraw(call):
+                raise cancelled
+            if call.give_up():
+                call.is_abandoned = abandon_on_cancel
+                if not abandon_on_cancel:
+                    parker.park()
+            elif isinstance(cancelled, TimeoutError):
+                return call.outcome()  # type: ignore[no-any-return]
+            else:
+                call.dispose_later()
+            raise_last(call.interrupt_error, call.take_error(), cancelled)
+            raise AssertionError  # not reached
+        finally:
+            call.is_abandoned = True
+            del cancelled
+
+    def submit(self, function: Callable[..., _Result], /, *arguments: Any, **keywords: Any) -> Future[_Result]:
+        """Put the function into the queue, and return at once.
+
+        Args:
+            function: what to run, with the arguments and keywords.
+
+        Returns:
+            The Future of the result. To cancel it while the function is in the queue takes it out of there.
+
+        Raises:
+            queue.Full: `limit` functions are in the queue already.
+
+        Example:
+            >>> import asyncio, aiopark
+            >>> with aiopark.Worker() as worker:
+            ...     worker.submit(pow, 2, 10).result()
+            1024
+        """
+        future: Future[_Result] = Future()
+        call = SubmittedCall(self, future, Function(function, arguments, keywords))
+        self._crew.enter(call, refuses=True)
+        future.add_done_callback(partial(_withdraw_cancelled, self._crew, call))
+        return future
+
+    def close(self) -> None:
+        """Drop what is in the queue, and block until what runs has ended, and the threads. Idempotent.
+
+        Callers whose functions are dropped raise DroppedError; the Futures of `submit` are cancelled. A function of
+        this Worker that calls it does not wait for itself.
+
+        Example:
+            >>> import aiopark
+            >>> worker = aiopark.Worker(name="printer")
+            >>> worker.close()
+            >>> worker
+            <aiopark.Worker 'printer' closed>
+        """
+        _check_blocking("close()", "await aclose()")
+        self._crew.close()
+        self._crew.join()
+
+    async def aclose(self) -> None:
+        """Do what `close` does, in a task: sleep until what runs has ended, however often the task is cancelled.
+
+        Example:
+            >>> import asyncio, aiopark
+            >>> asyncio.run(aiopark.Worker().aclose())
+        """
+        loop = running_loop()
+        self._crew.close()
+        cancelled: BaseException | None = None
+        try:
+            if self._crew.has(threading.current_thread()) or not self._crew.threads:
+                await loop.checkpoint()
+            else:
+                cancelled = await loop.to_the_end(self._crew.wait_for_the_end)
+                if cancelled is not None:
+                    raise cancelled
+                await loop.checkpoint_if_cancelled()
+        finally:
+            del cancelled
+            if not self._crew.threads:
+                self._crew.join()  # they have left their places, and are about to end
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002  # Executor's
+        """Let nobody run functions any more, as every Executor does; those in the queue still run.
+
+        Args:
+            wait: whether to block until they have ended, and the threads.
+            cancel_futures: whether to drop what is in the queue, as `close` does.
+
+        Example:
+            >>> import aiopark
+            >>> worker = aiopark.Worker()
+            >>> future = worker.submit(pow, 2, 10)
+            >>> worker.shutdown()
+            >>> future.result()
+            1024
+        """
+        if wait:
+            _check_blocking("shutdown()", "await aclose()")
+        if cancel_futures:
+            self._crew.close()
+        else:
+            self._crew.shut()
+        if wait:
+            self._crew.join()
+
+    def statistics(self) -> WorkerStatistics:
+        """Take a picture of the Worker.
+
+        Returns:
+            The figures; they need not be of one instant.
+
+        Example:
+            >>> import aiopark
+            >>> aiopark.Worker(limit=10).statistics()
+            WorkerStatistics(queued=0, waiting=0, running=0, threads=0, limit=10)
+        """
+        crew = self._crew
+        in_line = crew.queued()
+        queued = in_line if crew.limit is None else min(in_line, crew.limit)
+        return WorkerStatistics(queued, in_line - queued, crew.running(), len(crew.threads), crew.limit)
+
+    def __enter__(self) -> Self:
+        _check_blocking("with", "async with")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        running, queued = self._crew.running(), self._crew.queued()
+        if running or queued:
+            state = f"{running} running, {queued} queued{', closed' if self._crew.is_closed() else ''}"
+        else:
+            state = "closed" if self._crew.is_closed() else "idle"
+        return f"<{self._describe()} {state}>"
+
+    def _describe(self) -> str:
+        return f"aiopark.{type(self).__name__} {hex(id(self)) if self.name is None else repr(self.name)}"
+
+    def _check_thread(self) -> None:
+        if self._crew.has(threading.current_thread()):
+            raise RuntimeError(
+                f"a function of {self!r} waits for another one there, which may have no thread left to run on: call that "
+                "function directly, or submit() it and do not wait"
+            )
+
+
+class WorkerPool(Worker):
+    """A Worker with up to n threads and one queue: functions start in the order of the calls, and run side by side.
+
+    All the rest is as with a Worker. A thread is started when there is a function and no thread for it. No function may
+    rely on a thread of its own; `on_dropped` is called on one of the threads.
+
+    | methods | may be called from | block |
+    | --- | --- | --- |
+    | all | see Worker | see Worker |
+
+    Args:
+        n: how many threads at most.
+        name: of its threads; shown by `repr`.
+        limit: see Worker.
+
+    Raises:
+        TypeError: n or limit is no integer, or name no string.
+        ValueError: n or limit is below 1.
+
+    Example:
+        >>> import asyncio, aiopark
+        >>> async def main():
+        ...     async with aiopark.WorkerPool(4) as pool:
+        ...         return await asyncio.gather(*(pool.run(pow, 2, exponent) for exponent in range(5)))
+        >>> asyncio.run(main())
+        [1, 2, 4, 8, 16]
+    """
+
+    __slots__ = ()
+
+    def __init__(self, n: int, *, name: str | None = None, limit: int | None = None) -> None:
+        if not isinstance(n, int) or isinstance(n, bool):
+            raise TypeError(f"the number of threads of a WorkerPool must be an integer, not {n!r}")
+        if n < 1:
+            raise ValueError(f"a WorkerPool needs at least 1 thread, not {n}")
+        self._set_up(n, name, limit)
+
+
+def current_worker() -> Worker | None:
+    """Return the Worker whose function runs on this thread, None if there is none. Does not block.
+
+    Example:
+        >>> import aiopark
+        >>> with aiopark.Worker() as worker:
+        ...     worker.blocking_run(aiopark.current_worker) is worker
+        True
+        >>> aiopark.current_worker() is None
+        True
+    """
+    thread = threading.current_thread()
+    return thread.worker if isinstance(thread, WorkerThread) else None
+
+
+async def _leave(loop: Loop, call: Call, parker: Parker, cancelled: BaseException, *, abandon: bool) -> None:
+    """Leave a call whose function has begun, and raise."""
+    try:
+        if not call.give_up():
+            call.dispose_later()
+        elif not abandon:
+            cancelled = await loop.to_the_end(parker.park) or cancelled
+        raise_last(call.interrupt_error, call.take_error(), cancelled)
+    finally:
+        call.is_abandoned = True
+        del cancelled
+
+
+def _check_blocking(what: str, instead: str) -> None:
+    if loop_runs_here():
+        raise RuntimeError(f"{what} would block the event loop that runs on this thread: use `{instead}` there")
+
+
+def _withdraw_cancelled(crew: Crew, call: SubmittedCall, future: Future[Any]) -> None:
+    if future.cancelled() and crew.withdraw(call):
+        call.drop()
