@@ -227,7 +227,8 @@ class Disposal:
         dispose(self._on_dropped, self._result)
 
     def drop(self) -> None:
-        """See `Item.drop`. Never called: a Disposal is not dropped."""
+        """See `Item.drop`."""
+        raise AssertionError("it is never dropped")
 
 
 def dispose(on_dropped: Callable[[Any], object], result: Any) -> None:

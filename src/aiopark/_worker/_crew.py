@@ -4,10 +4,11 @@ Who writes what:
   _calls    a dict; its keys are the calls that nobody has begun. A key is set by the caller, and removed by whoever
             decides about the call: a thread that will run it, a caller that withdraws it, or `close`, which drops it.
             Only one finds the key. CLOSED is set by `close`, and by `shut`, and never removed.
-  _line     a deque: the same calls in their order; and on its left Disposals, which are not in `_calls`. What is
-            withdrawn is taken out of it, too, but one that is not is passed over.
+  _line     a deque: the same calls in their order; Disposals come first. A call that has no key any more is passed over.
   _idle     a deque: the waiters of threads that sleep, or are about to. Each thread puts in and takes out its own.
   threads   a dict: place to thread. A thread takes a free place, or ends; and it leaves the place at its end.
+
+Each operation on them is one step in C, as in `_permit`. (A copy of a deque is none on free-threaded builds.)
 
 Which race each re-check closes:
   no call sleeps    a caller appends to `_line`, then looks into `_idle`; a thread enters `_idle`, then looks into
@@ -18,7 +19,8 @@ Which race each re-check closes:
   none is left      a caller sets its key, appends, then looks for CLOSED. If it finds it, it withdraws. If not, its key
                     came before CLOSED; so `close`, which sets CLOSED and then looks for keys, drops it; and after
                     `shut` a thread ends only when it has seen CLOSED and then found `_line` empty: an append that comes
-                    after that sees CLOSED.
+                    after that sees CLOSED. Both wake every thread after CLOSED was set. One that did not see it sleeps
+                    on a lock that was released since, or will be.
 
 `_thread_waiter` says how a thread sleeps. A hint too many is harmless, so interruptions are, too: who is
 interrupted between append and hint withdraws the call.
@@ -56,15 +58,19 @@ class WorkerThread(threading.Thread):
 
     Attributes:
         worker: whose function it runs now, or None. Written by the thread itself.
+        sleeps: whether it has nothing to do. Written by the thread itself.
         crew: what it belongs to.
+        waiter: how it sleeps.
+        is_placed: a lock, released when it has looked for a place.
     """
 
     worker: Worker | None = None
+    sleeps = False
 
     def __init__(self, crew: Crew) -> None:
         super().__init__(name=crew.name, daemon=False)  # otherwise it would inherit that
         self.crew: Final = crew
-        self.waiter: ThreadWaiter | None = None
+        self.waiter: Final = ThreadWaiter()
         self.is_placed: Final = allocate_lock()
         self.is_placed.acquire()
 
@@ -73,7 +79,7 @@ class WorkerThread(threading.Thread):
 
     def has_nothing_to_do(self) -> bool:
         """Return whether it sleeps until there is a call."""
-        return self.worker is None and self.crew.is_idle(self)
+        return self.sleeps and not self.crew.queued()
 
 
 class Crew:
@@ -96,8 +102,8 @@ class Crew:
         self._line: Final[deque[Item]] = deque()
         self._idle: Final[deque[ThreadWaiter]] = deque()
         self.threads: Final[dict[int, WorkerThread]] = {}
-        self._started: Final[deque[WorkerThread]] = deque()
-        self._closers: Final[deque[Parker]] = deque()
+        self._started: Final[dict[WorkerThread, bool]] = {}
+        self._closers: Final[dict[Parker, bool]] = {}
         _exit.register(self)
 
     # --- callers ---
@@ -140,11 +146,12 @@ class Crew:
     def dispose(self, on_dropped: Callable[[Any], object], result: Any, worker: Worker) -> None:
         """Have `on_dropped(result)` called by a thread, before it goes on to other calls."""
         disposal = Disposal(on_dropped, result, worker)
+        self._calls[disposal] = True
         self._line.appendleft(disposal)
         if self.threads:
             self._hint()
-        else:
-            self._dispose_of(disposal)
+        elif self.withdraw(disposal):
+            disposal.run()  # they have ended
 
     def queued(self) -> int:
         """Return how many calls nobody has begun."""
@@ -170,16 +177,16 @@ class Crew:
 
     def hint_all(self) -> None:
         """Have every thread look again."""
-        for waiter in self._idle.copy():
-            waiter.wake()
+        for thread in self.threads.copy().values():
+            thread.waiter.wake()
 
     def _start(self) -> None:
         thread = WorkerThread(self)
-        self._started.append(thread)
+        self._started[thread] = True
         try:
             thread.start()
         except RuntimeError:
-            self._started.remove(thread)
+            del self._started[thread]
             if not self.threads:
                 raise
         else:
@@ -191,7 +198,7 @@ class Crew:
         """Let nobody enter any more, and drop those that nobody has begun."""
         self.shut()
         for call in list(self._calls):
-            if call is not CLOSED and self.withdraw(call):
+            if call is not CLOSED and not isinstance(call, Disposal) and self.withdraw(call):
                 call.drop()
 
     def shut(self) -> None:
@@ -207,19 +214,19 @@ class Crew:
 
     def join(self) -> None:
         """Block until every thread has ended, but for this one."""
-        for thread in self._started.copy():
+        for thread in list(self._started):
             if thread is not threading.current_thread():
                 thread.join()
 
     async def wait_for_the_end(self) -> None:
         """Sleep until no thread works any more."""
         with Parker() as parker:
-            self._closers.append(parker)
+            self._closers[parker] = True
             try:
                 while self.threads:
                     await parker.park()
             finally:
-                self._closers.remove(parker)
+                self._closers.pop(parker, None)
 
     def forget_after_fork(self) -> None:
         """In the child of a fork: threads and calls are the parent's."""
@@ -234,13 +241,12 @@ class Crew:
     def work(self, thread: WorkerThread) -> None:
         """Run calls until there is a reason to end. The whole life of a thread."""
         place = next((place for place in range(self.size) if self.threads.setdefault(place, thread) is thread), None)
-        waiter = thread.waiter = ThreadWaiter()
         epoch = _fork.epoch
         thread.is_placed.release()
         if place is None:
             return
         try:
-            while (item := self._take(waiter)) is not None:
+            while (item := self._take(thread)) is not None:
                 thread.worker = item.worker
                 item.run()
                 item = thread.worker = None  # lest it lives on while the thread sleeps
@@ -250,53 +256,44 @@ class Crew:
             if self.threads.get(place) is thread:
                 del self.threads[place]
             # Pairs with: dispose, which appends, then looks for threads; and wait_for_the_end.
-            for item in self._line.copy():
-                if isinstance(item, Disposal):
-                    self._dispose_of(item)
-            for parker in self._closers.copy():
+            for item in list(self._calls):
+                if isinstance(item, Disposal) and self.withdraw(item):
+                    item.run()
+            for parker in list(self._closers):
                 parker.unpark()
 
-    def _take(self, waiter: ThreadWaiter) -> Item | None:
-        line, calls, idle = self._line, self._calls, self._idle
-        announced = False
+    def _take(self, thread: WorkerThread) -> Item | None:
+        """Sleep until there is a call, and take it; None: there is a reason to end."""
+        line, calls, idle, waiter = self._line, self._calls, self._idle, thread.waiter
         while True:
             over = CLOSED in calls or (_exit.ending and _exit.is_over())  # before the look that finds nothing
-            try:
-                if line or announced:  # the first look, at the length, may miss something, but is cheap
+            if line or thread.sleeps:  # the length may be an old one, but is cheap to look at first
+                try:
                     item = line.popleft()
-                    if calls.pop(item, None) is not None or isinstance(item, Disposal):
-                        if announced:
-                            idle.remove(waiter)
-                        if line:
-                            self._hint_another()
-                        return item
-                    continue
-            except IndexError:
-                pass
-            if announced:
-                if not over:
-                    waiter.sleep(time.monotonic() + _exit.LOOK_AGAIN if _exit.ending else math.inf)
-                idle.remove(waiter)
-                if over:
-                    return None
-                announced = False
-            else:
+                except IndexError:
+                    pass
+                else:
+                    if calls.pop(item, None) is None:
+                        continue  # withdrawn
+                    if thread.sleeps:
+                        thread.sleeps = False
+                        idle.remove(waiter)
+                    if line:
+                        self._hint_another()
+                    return item
+            if not thread.sleeps:
                 idle.appendleft(waiter)
-                announced = True
+                thread.sleeps = True
+                continue
+            if not over:
+                waiter.sleep(time.monotonic() + _exit.LOOK_AGAIN if _exit.ending else math.inf)
+            idle.remove(waiter)
+            if over:
+                return None
+            thread.sleeps = False
 
     def _hint_another(self) -> None:
         try:
             self._hint()
         except RuntimeError:
             pass  # no more threads can be started; this one is there
-
-    def is_idle(self, thread: WorkerThread) -> bool:
-        return thread.waiter in self._idle.copy()
-
-    def _dispose_of(self, disposal: Disposal) -> None:
-        """Do it here, unless another thread does."""
-        try:
-            self._line.remove(disposal)
-        except ValueError:
-            return
-        disposal.run()
