@@ -1,9 +1,9 @@
 """park_any: one task parks on several Parkers at once, with one waiter that stands in all of their slots.
 
 Who writes what: as in `_parker`; this is its park over several cells, with one thing more. Permits are taken one after
-the other, and the last one may be followed by an interruption (a signal handler that raises). What was taken by then
-is deposited again. So that nothing is taken and forgotten, a permit goes into the list by the call that follows its
-removal: CPython runs signal handlers after calls and between the rounds of a loop, not before a call.
+the other, and an interruption may follow (a signal handler that raises). What was taken by then is deposited again. So
+that nothing is taken and forgotten, a permit goes into the list by the call that follows its removal: CPython runs
+signal handlers after calls and between the rounds of a loop, not before a call.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from aiopark._deadline import Seconds, after, seconds
 from aiopark._errors import ClosedError
 from aiopark._loops import running_loop
 from aiopark._parker import Parker, Tenancy, parts_of
-from aiopark._permit import CLOSED, OWNER, PERMIT, PermitCell
+from aiopark._permit import CLOSED, OWNER, PERMIT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,68 +71,28 @@ async def park_any(*parkers: Parker, deadline: Seconds = math.inf, timeout: Seco
 
 
 async def _park(loop: Loop, parkers: Sequence[Parker], deadline: float) -> list[Parker]:
-    parts = [parts_of(parker) for parker in parkers]
-    cells = [cell for cell, _ in parts]
     timed = deadline != math.inf
     taken: list[Parker] = []
-    thrown_away = False
-    previous = waiter = loop.waiter()
+    slots = _Slots(parkers, loop)
     try:
         try:
-            for cell in cells:
-                if cell.setdefault(OWNER, waiter) is not waiter:
-                    cell.claim(waiter)
-            # The word of one that is closed may be another's by now.
-            tenancies = [None if tenancy is None or CLOSED in cell else tenancy for cell, tenancy in parts]
-            watched = [tenancy for tenancy in tenancies if tenancy is not None]
+            slots.claim()
             while True:
-                # Pairs with: unpark and close, which write their key before they look for the owner.
-                if (timed and loop.time() >= deadline) or _is_ready(cells) or not _are_watched(watched, loop):
+                if (timed and loop.time() >= deadline) or slots.are_ready():
                     await loop.checkpoint()
                 else:
                     if timed:
-                        waiter.wake_at(deadline)
-                    if watched:
-                        loop.kept.add(waiter)
-                    try:
-                        await waiter
-                    finally:
-                        loop.kept.discard(waiter)
-                for parker, cell, tenancy in zip(parkers, cells, tenancies, strict=True):
-                    took = tenancy is not None and tenancy.word.take()
-                    if PERMIT in cell:
-                        try:
-                            del cell[PERMIT]
-                            took = True
-                        except KeyError:
-                            pass  # a prepare_park in another thread dropped it
-                    if took:
-                        taken.append(parker)
-                if taken:
+                        slots.waiter.wake_at(deadline)
+                    await slots.sleep()
+                slots.take(taken)
+                if taken or (timed and loop.time() >= deadline):
                     break
-                for cell in cells:
-                    if CLOSED in cell:
-                        raise ClosedError(f"{cell.describe()} was closed: leave it out, or make a new one")
-                if timed and loop.time() >= deadline:
-                    break
-                # A spurious wake. The next sleep has a waiter of its own, put into the slots without a gap.
-                previous, waiter = waiter, loop.waiter()
-                for cell in cells:
-                    cell[OWNER] = waiter
+                slots.replace_waiter()  # a spurious wake
         except GeneratorExit:
-            thrown_away = True  # maybe by the collector, on some other thread: the next park takes the slots over
-            waiter.coroutine_closed()
+            slots.coroutine_closed()
             raise
         finally:
-            if not thrown_away:
-                for cell, tenancy in parts:
-                    try:
-                        if cell[OWNER] is waiter or cell[OWNER] is previous:
-                            del cell[OWNER]
-                    except KeyError:
-                        pass  # not claimed, or another's: see `_parker`
-                    if tenancy is not None and CLOSED in cell:
-                        tenancy.end_if_unused()
+            slots.leave()
     except BaseException:
         for parker in taken:
             parker.unpark()  # not into its word: that may be closed by now
@@ -140,12 +100,87 @@ async def _park(loop: Loop, parkers: Sequence[Parker], deadline: float) -> list[
     return taken
 
 
-def _is_ready(cells: Sequence[PermitCell]) -> bool:
-    for cell in cells:  # not by any(): a generator costs as much as all the rest
-        if PERMIT in cell or CLOSED in cell:
-            return True
-    return False
+class _Slots:
+    """The OWNER keys of several cells, and the one waiter that stands in them."""
 
+    __slots__ = ("_claimed", "_loop", "_parts", "_previous", "_watched", "waiter")
 
-def _are_watched(tenancies: Sequence[Tenancy], loop: Loop) -> bool:
-    return all(tenancy.watched(loop) for tenancy in tenancies)
+    def __init__(self, parkers: Sequence[Parker], loop: Loop) -> None:
+        self._loop = loop
+        self._parts = [(parker, *parts_of(parker)) for parker in parkers]
+        self._claimed = True
+        self._watched: dict[Parker, Tenancy] = {}
+        self._previous = self.waiter = loop.waiter()
+
+    def claim(self) -> None:
+        """Stand in all of them. Whoever calls it leaves, also if it raises."""
+        for parker, cell, tenancy in self._parts:
+            if cell.setdefault(OWNER, self.waiter) is not self.waiter:
+                cell.claim(self.waiter)
+            if tenancy is not None and CLOSED not in cell:  # else the word may be another's by now
+                self._watched[parker] = tenancy
+
+    def are_ready(self) -> bool:
+        """Return whether the task need not sleep; else it may, since whatever comes will wake it."""
+        # Pairs with: unpark and close, which write their key before they look for the owner.
+        for _, cell, _ in self._parts:  # any() of a generator would cost as much as all the rest
+            if PERMIT in cell or CLOSED in cell:
+                return True
+        return not all(tenancy.watched(self._loop) for tenancy in self._watched.values())
+
+    async def sleep(self) -> None:
+        if self._watched:
+            self._loop.kept.add(self.waiter)
+        try:
+            await self.waiter
+        finally:
+            self._loop.kept.discard(self.waiter)
+
+    def take(self, taken: list[Parker]) -> None:
+        """Append those whose permits it takes.
+
+        Raises:
+            ClosedError: there are none, and one is closed.
+        """
+        closed = None
+        for parker, cell, _ in self._parts:
+            took = parker in self._watched and self._watched[parker].word.take()
+            if PERMIT in cell:
+                try:
+                    del cell[PERMIT]
+                    took = True
+                except KeyError:
+                    pass  # a prepare_park in another thread dropped it
+            if took:
+                taken.append(parker)
+            elif CLOSED in cell:
+                closed = cell
+        if closed is not None and not taken:
+            raise ClosedError(f"{closed.describe()} was closed: leave it out, or make a new one")
+
+    def replace_waiter(self) -> None:
+        """Stand in them with a waiter for the next sleep, without a gap."""
+        self._previous, self.waiter = self.waiter, self._loop.waiter()
+        for _, cell, _ in self._parts:
+            cell[OWNER] = self.waiter
+
+    def coroutine_closed(self) -> None:
+        """Leave them to the next park: maybe this is the collector, on some other thread."""
+        self.waiter.coroutine_closed()
+        self._claimed = False
+
+    def leave(self) -> None:
+        """Leave those that it stands in."""
+        try:
+            self._leave()
+        except BaseException:
+            self._leave()  # a signal handler that raises came in between: all of it may be done twice
+            raise
+
+    def _leave(self) -> None:
+        for _, cell, tenancy in self._parts if self._claimed else ():
+            owner = cell.get(OWNER)
+            if owner is self.waiter or owner is self._previous:
+                cell.pop(OWNER, None)
+            if tenancy is not None and CLOSED in cell:
+                tenancy.end_if_unused()

@@ -22,15 +22,13 @@ from __future__ import annotations
 import threading
 from _thread import allocate_lock
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 from aiopark._errors import DroppedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from concurrent.futures import Future
-
-    from aiopark._worker._worker import Worker
 
 END: Final = "end"
 ENDED: Final = "ended"
@@ -43,7 +41,8 @@ class Item(Protocol):
         worker: whose it is.
     """
 
-    worker: Worker
+    @property
+    def worker(self) -> object: ...
 
     def run(self) -> None:
         """Do it. On the worker's thread; lets no exception out."""
@@ -59,9 +58,7 @@ class Function:
 
     __slots__ = ("_arguments", "_context", "_function", "_keywords")
 
-    def __init__(
-        self, function: Callable[..., Any], arguments: Sequence[Any], keywords: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, function: Callable[..., Any], arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
         self._function: Final = function
         self._arguments: Final = arguments
         self._keywords: Final = keywords
@@ -95,7 +92,7 @@ class Call:
 
     def __init__(
         self,
-        worker: Worker,
+        worker: object,
         parker: Unparks,
         function: Function,
         interrupt: Callable[[], object] | None,
@@ -178,10 +175,11 @@ class Call:
         # Once more, if a signal handler raised before the first.
         return self._cell.setdefault(END, lock) is lock
 
-    def dispose_later(self) -> None:
-        """Dispose of the result of a function that had ended: on the worker's thread."""
-        if self._error is None and self._on_dropped is not None:
-            self.worker._crew.dispose(self._on_dropped, self._result, self.worker)  # noqa: SLF001  # its engine
+    def disposal(self) -> Disposal | None:
+        """Return what is to be done on the worker's thread with the result of a function that had ended."""
+        if self._error is not None or self._on_dropped is None:
+            return None
+        return Disposal(self.worker, self._on_dropped, self._result)
 
 
 class SubmittedCall:
@@ -189,7 +187,7 @@ class SubmittedCall:
 
     __slots__ = ("__weakref__", "_function", "_future", "worker")
 
-    def __init__(self, worker: Worker, future: Future[Any], function: Function) -> None:
+    def __init__(self, worker: object, future: Future[Any], function: Function) -> None:
         self.worker: Final = worker
         self._future: Final = future
         self._function: Function | None = function
@@ -217,7 +215,7 @@ class Disposal:
 
     __slots__ = ("_on_dropped", "_result", "worker")
 
-    def __init__(self, on_dropped: Callable[[Any], object], result: Any, worker: Worker) -> None:
+    def __init__(self, worker: object, on_dropped: Callable[[Any], object], result: Any) -> None:
         self.worker: Final = worker
         self._on_dropped: Final = on_dropped
         self._result: Final = result
@@ -246,7 +244,7 @@ def tell(error: BaseException) -> None:
     )
 
 
-def raise_last(*errors: BaseException | None) -> None:
+def raise_last(*errors: BaseException | None) -> NoReturn:
     """Raise the last of them, each one as the `__context__` of the next."""
     *earlier, last = (error for error in errors if error is not None)
     try:

@@ -4,7 +4,7 @@ Who writes what:
   _calls    a dict; its keys are the calls that nobody has begun. A key is set by the caller, and removed by whoever
             decides about the call: a thread that will run it, a caller that withdraws it, or `close`, which drops it.
             Only one finds the key. CLOSED is set by `close`, and by `shut`, and never removed.
-  _line     a deque: the same calls in their order; Disposals come first. A call that has no key any more is passed over.
+  _line     a deque: the same calls in their order, after the Disposals. One that has no key any more is passed over.
   _idle     a deque: the waiters of threads that sleep, or are about to. Each thread puts in and takes out its own.
   threads   a dict: place to thread. A thread takes a free place, or ends; and it leaves the place at its end.
 
@@ -45,10 +45,7 @@ from aiopark._worker import _exit
 from aiopark._worker._call import Disposal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from aiopark._worker._call import Item
-    from aiopark._worker._worker import Worker
 
 CLOSED: Final = "closed"
 
@@ -64,7 +61,7 @@ class WorkerThread(threading.Thread):
         is_placed: a lock, released when it has looked for a place.
     """
 
-    worker: Worker | None = None
+    worker: object = None
     sleeps = False
 
     def __init__(self, crew: Crew) -> None:
@@ -143,9 +140,10 @@ class Crew:
             pass  # it was not appended yet; or a thread has it in hand, and finds that it is no call any more
         return True
 
-    def dispose(self, on_dropped: Callable[[Any], object], result: Any, worker: Worker) -> None:
-        """Have `on_dropped(result)` called by a thread, before it goes on to other calls."""
-        disposal = Disposal(on_dropped, result, worker)
+    def dispose(self, disposal: Disposal | None) -> None:
+        """Have a thread do it before it goes on to other calls. None: there is nothing to be done."""
+        if disposal is None:
+            return
         self._calls[disposal] = True
         self._line.appendleft(disposal)
         if self.threads:
@@ -159,7 +157,7 @@ class Crew:
 
     def has(self, thread: threading.Thread) -> bool:
         """Return whether it is a thread of this crew; not in the child of a fork."""
-        return thread in self.threads.copy().values()
+        return getattr(thread, "crew", None) is self and thread in self.threads.copy().values()
 
     def is_closed(self) -> bool:
         return CLOSED in self._calls
@@ -210,7 +208,9 @@ class Crew:
         """Shut, since the Worker was forgotten; nothing is in the queue, as what is there holds the Worker."""
         if self.threads:
             self.shut()
-            warnings.warn(f"{told} was never closed: use `async with`, `with` or close()", ResourceWarning, stacklevel=2)
+            warnings.warn(
+                f"{told} was never closed: use `async with`, `with` or close()", ResourceWarning, stacklevel=2
+            )
 
     def join(self) -> None:
         """Block until every thread has ended, but for this one."""
@@ -232,7 +232,7 @@ class Crew:
         """In the child of a fork: threads and calls are the parent's."""
         closed = CLOSED in self._calls
         for one in (self._calls, self._line, self._idle, self.threads, self._started, self._closers):
-            one.clear()  # type: ignore[attr-defined]
+            one.clear()
         if closed:
             self._calls[CLOSED] = True
 
@@ -262,7 +262,7 @@ class Crew:
             for parker in list(self._closers):
                 parker.unpark()
 
-    def _take(self, thread: WorkerThread) -> Item | None:
+    def _take(self, thread: WorkerThread) -> Item | None:  # noqa: C901  # one loop, as the module tells it
         """Sleep until there is a call, and take it; None: there is a reason to end."""
         line, calls, idle, waiter = self._line, self._calls, self._idle, thread.waiter
         while True:

@@ -1,10 +1,10 @@
 """The end of the interpreter: when may the threads of Workers that nobody closed end?
 
 They are no daemons, so that no function is cut off, and the interpreter waits for them. They sleep until somebody
-tells them to end: the main thread, at its end. `threading` calls functions then, before it waits for other threads; that
-is how `concurrent.futures` has it, and there is no public way. Where a future Python has none, a thread waits for the
-end of the main thread. (On 3.11 and 3.12 that would not do: whoever joins the main thread there at its end may
-hold the lock that it asserts to be free.)
+tells them to end: the main thread, at its end. `threading` calls functions then, before it waits for other threads;
+that is how `concurrent.futures` has it, and there is no public way. Where a future Python has none, a thread waits for
+the end of the main thread. (On 3.11 and 3.12 that would not do: whoever joins the main thread there at its end may hold
+the lock that it asserts to be free.)
 
 Other threads of the program may go on then, and call functions in a Worker. So its thread ends only when nobody is left
 who could: no thread but daemons, and Workers with nothing to do.
@@ -76,7 +76,12 @@ def _call_at_the_end_of_the_main_thread(function: Callable[[], None]) -> None:
     try:
         threading._register_atexit(function)  # type: ignore[attr-defined]  # noqa: SLF001  # see above
     except AttributeError:
-        threading.Thread(target=lambda: (threading.main_thread().join(), function()), name="aiopark exit").start()
+
+        def wait() -> None:
+            threading.main_thread().join()
+            function()
+
+        threading.Thread(target=wait, name="aiopark exit", daemon=False).start()
     except RuntimeError:  # the main thread has ended already
         function()
 

@@ -1,15 +1,14 @@
-"""Worker, WorkerPool: the faces. `_crew` has the queue and the threads, `_call` what happens to one call."""
+"""Worker: the face. `_crew` has the queue and the threads, `_call` what happens to one call."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import threading
 import time
 import weakref
 from concurrent.futures import Executor, Future
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from aiopark._deadline import Seconds, after, seconds
 from aiopark._loops import loop_runs_here, running_loop
@@ -18,39 +17,13 @@ from aiopark._parker import Parker
 from aiopark._thread_parker import ThreadParker
 from aiopark._worker._call import Call, Function, SubmittedCall, raise_last
 from aiopark._worker._crew import Crew, WorkerThread
+from aiopark._worker._statistics import WorkerStatistics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from aiopark._loops import Loop
-
 _Result = TypeVar("_Result")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class WorkerStatistics:
-    """A picture of a Worker, taken while its threads went on.
-
-    Attributes:
-        queued: functions that wait in the queue; at most `limit`.
-        waiting: functions beyond the limit, which wait for their turn to be queued.
-        running: functions that run now.
-        threads: threads that there are; none before the first call.
-        limit: see Worker; None: none.
-
-    Example:
-        >>> import aiopark
-        >>> with aiopark.Worker() as worker:
-        ...     worker.statistics().threads, worker.blocking_run(sum, [1, 2]), worker.statistics().threads
-        (0, 3, 1)
-    """
-
-    queued: int
-    waiting: int
-    running: int
-    threads: int
-    limit: int | None
 
 
 class Worker(NotCopied, Executor):
@@ -65,27 +38,26 @@ class Worker(NotCopied, Executor):
     | methods | may be called from | block |
     | --- | --- | --- |
     | `run`, `aclose`, `async with` | a task | never; the task sleeps |
-    | `blocking_run`, `close`, `with` | a thread without a running event loop | until the function, or all that run, end |
+    | `blocking_run`, `close`, `with` | a thread without a running event loop | until the function, or what runs, ends |
     | `shutdown` | the same | the same, if it is to wait |
     | `submit`, `statistics` | any thread, any loop | never |
 
-    A function runs in a copy of its caller's context, so context variables travel. What it raises, its caller raises,
-    whatever it is. On its thread `current_worker()` returns the Worker. It may use other Workers, and submit to its own;
-    but it may not wait for its own, which is a RuntimeError.
+    A function runs in a copy of its caller's context, so context variables travel. Its caller raises what it raises,
+    whatever that is. On its thread `current_worker()` returns the Worker. It may use other Workers, and submit to its
+    own, but not wait for its own, which is a RuntimeError.
 
     What happens to a caller that is cancelled (`run`) or whose timeout has passed (`blocking_run`):
 
     | its function | what happens |
     | --- | --- |
     | is in the queue | it never runs |
-    | runs | `interrupt()` is called, once, and the caller waits for the end of the function, however often it is cancelled |
+    | runs | `interrupt()` is called, once; the caller waits for the function's end, however often it is cancelled |
     | has ended | as if it had ended after the cancellation |
 
-    The caller then raises the cancellation, or TimeoutError. An exception of the function is its `__context__`. A result
-    goes to `on_dropped(result)`, which is called on the thread, soon after the function ended. With
+    The caller then raises the cancellation, or TimeoutError. An exception of the function is its `__context__`. A
+    result goes to `on_dropped(result)`, which is called on the thread, soon after the function ended. With
     `abandon_on_cancel=True` the caller does not wait for the end. `interrupt` is called on the caller's thread, never
-    while the function of another caller runs on the Worker's. It may come a little before the function begins to work,
-    or after it has ended.
+    while another caller's function has the Worker's. It may come just before the function begins, or after its end.
 
     Args:
         name: of its thread; shown by `repr`.
@@ -117,13 +89,15 @@ class Worker(NotCopied, Executor):
     Source: `concurrent.futures.ThreadPoolExecutor`; `abandon_on_cancel` is that of `anyio.to_thread.run_sync`.
     """
 
+    name: str | None
+
     __slots__ = ("__weakref__", "_crew", "name")
     _instead = "make one of its own in each process"
 
     def __init__(self, *, name: str | None = None, limit: int | None = None) -> None:
         self._set_up(1, name, limit)
 
-    def _set_up(self, size: int, name: str | None, limit: int | None) -> None:
+    def _set_up(self, size: int, name: object, limit: object) -> None:
         kind = type(self).__name__
         if name is not None and not isinstance(name, str):
             raise TypeError(f"the name of a {kind} must be a string, not {type(name).__name__}")
@@ -131,8 +105,8 @@ class Worker(NotCopied, Executor):
             raise TypeError(f"the limit of a {kind} must be an integer or None, not {limit!r}")
         if limit is not None and limit < 1:
             raise ValueError(f"the limit of a {kind} must be at least 1, not {limit}; None is without one")
-        self.name: Final = name
-        self._crew: Final = Crew(f"aiopark.{kind}" if name is None else name, size, limit)
+        self.name = name
+        self._crew = Crew(f"aiopark.{kind}" if name is None else name, size, limit)
         # Not __del__, which free-threaded builds run after the modules' globals are gone.
         weakref.finalize(self, self._crew.collected, self._describe()).atexit = False
 
@@ -149,7 +123,9 @@ class Worker(NotCopied, Executor):
         """Run the function on the thread, and sleep until it has ended. The class says what a cancellation does.
 
         Args:
-            function: what to run, with the arguments and keywords.
+            function: what to run.
+            *arguments: what it is called with.
+            **keywords: the same.
             interrupt: makes the running function end soon, called from this thread when the task is cancelled.
             on_dropped: called with a result that the task no longer takes, to close it.
             abandon_on_cancel: whether a cancelled task leaves at once, and the function goes on alone.
@@ -181,7 +157,7 @@ class Worker(NotCopied, Executor):
             # Maybe by the collector, on some other thread, where nobody expects interrupt().
             call.is_abandoned = True
             if not (self._crew.withdraw(call) or call.give_up(interrupt=False)):
-                call.dispose_later()
+                self._crew.dispose(call.disposal())
             raise
         except BaseException as error:
             if self._crew.withdraw(call):
@@ -189,12 +165,17 @@ class Worker(NotCopied, Executor):
             cancelled = error
         if cancelled is None:
             return call.outcome()  # type: ignore[no-any-return]
-        # Not in the except block: what is raised there has the cancellation as its context, and it is to be the reverse.
+        # Not in the except block: what is raised in there has the cancellation as its context. It is to be the reverse.
         try:
-            await _leave(loop, call, parker, cancelled, abandon=abandon_on_cancel)
+            if not call.give_up():
+                self._crew.dispose(call.disposal())
+            elif not abandon_on_cancel:
+                again = await loop.to_the_end(parker.park)
+                cancelled = cancelled if again is None else again
+            raise_last(call.interrupt_error, call.take_error(), cancelled)
         finally:
+            call.is_abandoned = True
             del cancelled
-        raise AssertionError  # it raises
 
     def blocking_run(
         self,
@@ -212,7 +193,9 @@ class Worker(NotCopied, Executor):
         Ctrl-C is to the caller what a cancellation is to a task. A second one leaves the function alone.
 
         Args:
-            function: what to run, with the arguments and keywords.
+            function: what to run.
+            *arguments: what it is called with.
+            **keywords: the same.
             timeout: seconds from now after which the caller gives the function up; None waits forever. If the function
                 ends at that moment, its result wins.
             interrupt: makes the running function end soon, called from this thread.
@@ -258,9 +241,8 @@ class Worker(NotCopied, Executor):
             elif isinstance(cancelled, TimeoutError):
                 return call.outcome()  # type: ignore[no-any-return]
             else:
-                call.dispose_later()
+                self._crew.dispose(call.disposal())
             raise_last(call.interrupt_error, call.take_error(), cancelled)
-            raise AssertionError  # not reached
         finally:
             call.is_abandoned = True
             del cancelled
@@ -269,7 +251,9 @@ class Worker(NotCopied, Executor):
         """Put the function into the queue, and return at once.
 
         Args:
-            function: what to run, with the arguments and keywords.
+            function: what to run.
+            *arguments: what it is called with.
+            **keywords: the same.
 
         Returns:
             The Future of the result. To cancel it while the function is in the queue takes it out of there.
@@ -329,7 +313,7 @@ class Worker(NotCopied, Executor):
             if not self._crew.threads:
                 self._crew.join()  # they have left their places, and are about to end
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002  # Executor's
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # as Executor has it
         """Let nobody run functions any more, as every Executor does; those in the queue still run.
 
         Args:
@@ -400,47 +384,9 @@ class Worker(NotCopied, Executor):
     def _check_thread(self) -> None:
         if self._crew.has(threading.current_thread()):
             raise RuntimeError(
-                f"a function of {self!r} waits for another one there, which may have no thread left to run on: call that "
-                "function directly, or submit() it and do not wait"
+                f"a function that runs in {self!r} waits for another one in there, which may have no thread left: call "
+                "that function directly, or submit() it and do not wait"
             )
-
-
-class WorkerPool(Worker):
-    """A Worker with up to n threads and one queue: functions start in the order of the calls, and run side by side.
-
-    All the rest is as with a Worker. A thread is started when there is a function and no thread for it. No function may
-    rely on a thread of its own; `on_dropped` is called on one of the threads.
-
-    | methods | may be called from | block |
-    | --- | --- | --- |
-    | all | see Worker | see Worker |
-
-    Args:
-        n: how many threads at most.
-        name: of its threads; shown by `repr`.
-        limit: see Worker.
-
-    Raises:
-        TypeError: n or limit is no integer, or name no string.
-        ValueError: n or limit is below 1.
-
-    Example:
-        >>> import asyncio, aiopark
-        >>> async def main():
-        ...     async with aiopark.WorkerPool(4) as pool:
-        ...         return await asyncio.gather(*(pool.run(pow, 2, exponent) for exponent in range(5)))
-        >>> asyncio.run(main())
-        [1, 2, 4, 8, 16]
-    """
-
-    __slots__ = ()
-
-    def __init__(self, n: int, *, name: str | None = None, limit: int | None = None) -> None:
-        if not isinstance(n, int) or isinstance(n, bool):
-            raise TypeError(f"the number of threads of a WorkerPool must be an integer, not {n!r}")
-        if n < 1:
-            raise ValueError(f"a WorkerPool needs at least 1 thread, not {n}")
-        self._set_up(n, name, limit)
 
 
 def current_worker() -> Worker | None:
@@ -455,20 +401,8 @@ def current_worker() -> Worker | None:
         True
     """
     thread = threading.current_thread()
-    return thread.worker if isinstance(thread, WorkerThread) else None
-
-
-async def _leave(loop: Loop, call: Call, parker: Parker, cancelled: BaseException, *, abandon: bool) -> None:
-    """Leave a call whose function has begun, and raise."""
-    try:
-        if not call.give_up():
-            call.dispose_later()
-        elif not abandon:
-            cancelled = await loop.to_the_end(parker.park) or cancelled
-        raise_last(call.interrupt_error, call.take_error(), cancelled)
-    finally:
-        call.is_abandoned = True
-        del cancelled
+    worker = thread.worker if isinstance(thread, WorkerThread) else None
+    return worker if isinstance(worker, Worker) else None
 
 
 def _check_blocking(what: str, instead: str) -> None:
