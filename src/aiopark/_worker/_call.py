@@ -22,6 +22,7 @@ from __future__ import annotations
 import threading
 from _thread import allocate_lock
 from contextvars import Context, copy_context
+from sys import modules
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 from aiopark._errors import DroppedError
@@ -63,6 +64,10 @@ class Function:
         self._arguments: Final = arguments
         self._keywords: Final = keywords
         self._context: Final[Context] = copy_context()
+        # By this variable anyio and others know that an event loop runs; on the worker's thread there is none.
+        library = getattr(modules.get("sniffio"), "current_async_library_cvar", None)
+        if library is not None and self._context.get(library) is not None:
+            self._context.run(library.set, None)
 
     def __call__(self) -> tuple[Any, BaseException | None]:
         """Return the result, and None; or None, and what the function raised."""

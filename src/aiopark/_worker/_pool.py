@@ -36,8 +36,4 @@ class WorkerPool(Worker):
     __slots__ = ()
 
     def __init__(self, n: int, *, name: str | None = None, limit: int | None = None) -> None:
-        if not isinstance(n, int) or isinstance(n, bool):
-            raise TypeError(f"the number of threads of a WorkerPool must be an integer, not {n!r}")
-        if n < 1:
-            raise ValueError(f"a WorkerPool needs at least 1 thread, not {n}")
         self._set_up(n, name, limit)

@@ -97,14 +97,12 @@ class Worker(NotCopied, Executor):
     def __init__(self, *, name: str | None = None, limit: int | None = None) -> None:
         self._set_up(1, name, limit)
 
-    def _set_up(self, size: int, name: object, limit: object) -> None:
+    def _set_up(self, size: object, name: object, limit: object) -> None:
         kind = type(self).__name__
         if name is not None and not isinstance(name, str):
             raise TypeError(f"the name of a {kind} must be a string, not {type(name).__name__}")
-        if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool)):
-            raise TypeError(f"the limit of a {kind} must be an integer or None, not {limit!r}")
-        if limit is not None and limit < 1:
-            raise ValueError(f"the limit of a {kind} must be at least 1, not {limit}; None is without one")
+        size = _at_least_1(size, f"the number of threads of a {kind}")
+        limit = None if limit is None else _at_least_1(limit, f"the limit of a {kind}")
         self.name = name
         self._crew = Crew(f"aiopark.{kind}" if name is None else name, size, limit)
         # Not __del__, which free-threaded builds run after the modules' globals are gone.
@@ -403,6 +401,14 @@ def current_worker() -> Worker | None:
     thread = threading.current_thread()
     worker = thread.worker if isinstance(thread, WorkerThread) else None
     return worker if isinstance(worker, Worker) else None
+
+
+def _at_least_1(number: object, what: str) -> int:
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise TypeError(f"{what} must be an integer, not {number!r}")
+    if number < 1:
+        raise ValueError(f"{what} must be at least 1, not {number}")
+    return number
 
 
 def _check_blocking(what: str, instead: str) -> None:
