@@ -188,31 +188,42 @@ class Call:
 
 
 class SubmittedCall:
-    """A function whose result goes into a Future."""
+    """A function whose result goes into a Future.
+
+    The Future knows the call, to take it out of the queue. What is over knows the Future and the Worker no more.
+    """
 
     __slots__ = ("__weakref__", "_function", "_future", "worker")
 
     def __init__(self, worker: object, future: Future[Any], function: Function) -> None:
-        self.worker: Final = worker
-        self._future: Final = future
+        self.worker: object = worker
+        self._future: Future[Any] | None = future
         self._function: Function | None = function
+
+    def _take(self) -> tuple[Future[Any], Function]:
+        future, function = self._future, self._function
+        assert future is not None
+        assert function is not None
+        self.worker = self._future = self._function = None
+        return future, function
 
     def run(self) -> None:
         """See `Item.run`."""
-        function, self._function = self._function, None
-        if function is None or not self._future.set_running_or_notify_cancel():
+        future, function = self._take()
+        if not future.set_running_or_notify_cancel():
             return
         result, error = function()
+        del function  # its arguments
         if error is None:
-            self._future.set_result(result)
+            future.set_result(result)
         else:
-            self._future.set_exception(error)
+            future.set_exception(error)
 
     def drop(self) -> None:
         """See `Item.drop`. Also if the Future was cancelled."""
-        self._function = None
-        self._future.cancel()
-        self._future.set_running_or_notify_cancel()
+        future, _ = self._take()
+        future.cancel()
+        future.set_running_or_notify_cancel()
 
 
 class Disposal:

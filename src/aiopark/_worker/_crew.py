@@ -106,7 +106,7 @@ class Crew:
     # --- callers ---
 
     def enter(self, call: Item, *, refuses: bool = False) -> None:
-        """Put the call into the queue.
+        """Put the call into the queue. Whoever calls it withdraws it if this raises.
 
         Args:
             call: which one.
@@ -117,18 +117,13 @@ class Crew:
             queue.Full: it may not wait, and would be beyond the limit.
             RuntimeError: no thread could be started, and there is none.
         """
-        calls = self._calls
-        try:
-            calls[call] = True
-            if refuses and self.limit is not None and self.queued() > self.limit and self.withdraw(call):
-                raise queue.Full(f"{self.limit} calls wait in the queue already: await run(), which waits for its turn")
-            self._line.append(call)
-            if CLOSED in calls and self.withdraw(call):
-                raise ClosedError("the Worker was closed: make a new one to run functions again")
-            self._hint()
-        except BaseException:
-            self.withdraw(call)
-            raise
+        self._calls[call] = True
+        if refuses and self.limit is not None and self.queued() > self.limit:
+            raise queue.Full(f"{self.limit} calls wait in the queue already: await run(), which waits for its turn")
+        self._line.append(call)
+        if CLOSED in self._calls:
+            raise ClosedError("the Worker was closed: make a new one to run functions again")
+        self._hint()
 
     def withdraw(self, call: Item) -> bool:
         """Take the call out of the queue. Returns whether it was there: then it never runs."""

@@ -267,7 +267,11 @@ class Worker(NotCopied, Executor):
         """
         future: Future[_Result] = Future()
         call = SubmittedCall(self, future, Function(function, arguments, keywords))
-        self._crew.enter(call, refuses=True)
+        try:
+            self._crew.enter(call, refuses=True)
+        except BaseException:
+            self._crew.withdraw(call)
+            raise
         future.add_done_callback(partial(_withdraw_cancelled, self._crew, call))
         return future
 
