@@ -6,6 +6,8 @@ import math
 import os
 import signal
 import threading
+import time
+from contextlib import contextmanager
 
 import pytest
 from support import PATIENCE, Held, block_until, in_thread
@@ -121,14 +123,46 @@ def test_not_on_the_thread_of_a_running_loop(world, make):
     world.run(main)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="no signal interrupts a thread there")
+def press_until(condition):
+    """Send Ctrl-C to the main thread until it is handled: one that comes just before a wait does not interrupt it."""
+    while not condition():
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        time.sleep(0.01)
+
+
+@contextmanager
+def ctrl_c_raises_in(*verbs):
+    """Let Ctrl-C raise KeyboardInterrupt in a park by the first verb; after that, in one by the next. Yields the rest.
+
+    Anywhere else it does nothing: several may be under way.
+    """
+    left = list(verbs)
+
+    def handle(_, frame):
+        while frame is not None:
+            if left and frame.f_code.co_name == left[0]:
+                del left[0]
+                raise KeyboardInterrupt
+            frame = frame.f_back
+
+    previous = signal.signal(signal.SIGINT, handle)
+    try:
+        yield left
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+needs_signals = pytest.mark.skipif(os.name == "nt", reason="no signal interrupts a thread there")
+
+
+@needs_signals
 def test_ctrl_c_interrupts_and_waits():
     def press():
         block_until(held.runs)
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        press_until(lambda: not left)
 
-    with aiopark.Worker() as worker:
-        held = Held()
+    held = Held()
+    with aiopark.Worker() as worker, ctrl_c_raises_in("park_until") as left:
         with in_thread(press), pytest.raises(KeyboardInterrupt):
             worker.blocking_run(held, interrupt=held.interrupt, on_dropped=held.on_dropped)
         assert held.ended == 1
@@ -136,39 +170,16 @@ def test_ctrl_c_interrupts_and_waits():
         block_until(lambda: held.dropped)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="no signal interrupts a thread there")
+@needs_signals
 def test_a_second_ctrl_c_leaves_the_function_alone():
-    pressed = []
-
     def press():
         block_until(held.runs)
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-        block_until(lambda: pressed)
-        while not over:
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-            block_until(lambda: over or len(handled) > 1)
+        press_until(lambda: not left)
 
-    handled, over = [], []
-
-    def handle(*_):
-        handled.append(True)
-        if len(handled) <= 2:
-            raise KeyboardInterrupt
-
-    with aiopark.Worker() as worker:
-        held = Held()
-        previous = signal.signal(signal.SIGINT, handle)
-        try:
-            with in_thread(press):
-                try:
-                    with pytest.raises(KeyboardInterrupt):
-                        worker.blocking_run(
-                            held, interrupt=lambda: pressed.append(True), on_dropped=held.on_dropped
-                        )
-                finally:
-                    over.append(True)
-            assert held.ended == 0
-            held.release()
-            block_until(lambda: held.dropped)
-        finally:
-            signal.signal(signal.SIGINT, previous)
+    held, interrupted = Held(), []
+    with aiopark.Worker() as worker, ctrl_c_raises_in("park_until", "park") as left:
+        with in_thread(press), pytest.raises(KeyboardInterrupt):
+            worker.blocking_run(held, interrupt=lambda: interrupted.append(True), on_dropped=held.on_dropped)
+        assert (held.ended, interrupted) == (0, [True])
+        held.release()
+        block_until(lambda: held.dropped)
