@@ -2,8 +2,8 @@
 
 Who writes what: as in `_parker`; this is its park over several cells, with one thing more. Permits are taken one after
 the other, and an interruption may follow (a signal handler that raises). What was taken by then is deposited again. So
-that nothing is taken and forgotten, a permit goes into the list by the call that follows its removal: CPython runs
-signal handlers after calls and between the rounds of a loop, not before a call.
+that nothing is taken and forgotten, a permit is listed before it is taken: to deposit one that is still there changes
+nothing.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from aiopark._cell import PERMIT as WORD_PERMIT
 from aiopark._deadline import Seconds, after, seconds
 from aiopark._errors import ClosedError
 from aiopark._loops import running_loop
@@ -93,11 +94,12 @@ async def _park(loop: Loop, parkers: Sequence[Parker], deadline: float) -> list[
             raise
         finally:
             slots.leave()
+        return taken
     except BaseException:
+        slots.leave()  # if a signal handler raised before it had left all of them
         for parker in taken:
             parker.unpark()  # not into its word: that may be closed by now
         raise
-    return taken
 
 
 class _Slots:
@@ -144,15 +146,18 @@ class _Slots:
         """
         closed = None
         for parker, cell, _ in self._parts:
-            took = parker in self._watched and self._watched[parker].word.take()
-            if PERMIT in cell:
+            tenancy = self._watched.get(parker)
+            in_word = tenancy is not None and tenancy.word.load() == WORD_PERMIT
+            if in_word or PERMIT in cell:
+                taken.append(parker)
+                took = tenancy is not None and tenancy.word.take()
                 try:
                     del cell[PERMIT]
                     took = True
                 except KeyError:
-                    pass  # a prepare_park in another thread dropped it
-            if took:
-                taken.append(parker)
+                    pass  # it was in the word; or a prepare_park in another thread dropped it
+                if not took:
+                    taken.remove(parker)
             elif CLOSED in cell:
                 closed = cell
         if closed is not None and not taken:
@@ -170,14 +175,7 @@ class _Slots:
         self._claimed = False
 
     def leave(self) -> None:
-        """Leave those that it stands in."""
-        try:
-            self._leave()
-        except BaseException:
-            self._leave()  # a signal handler that raises came in between: all of it may be done twice
-            raise
-
-    def _leave(self) -> None:
+        """Leave those that it stands in. May be done twice."""
         for _, cell, tenancy in self._parts if self._claimed else ():
             owner = cell.get(OWNER)
             if owner is self.waiter or owner is self._previous:

@@ -25,7 +25,9 @@ def no_thread_is_left() -> Iterator[None]:
     assert aiopark.statistics().parked_tasks == 0
 
 
-@pytest.fixture(params=[aiopark.Worker, lambda **options: aiopark.WorkerPool(3, **options)], ids=["Worker", "WorkerPool"])
+@pytest.fixture(
+    params=[aiopark.Worker, lambda **options: aiopark.WorkerPool(3, **options)], ids=["Worker", "WorkerPool"]
+)
 def make(request: pytest.FixtureRequest) -> type[aiopark.Worker]:
     """Make one of each kind."""
     return request.param

@@ -164,7 +164,7 @@ def test_close_while_others_call(make):
                     refused.append(key)
                     return
 
-        with in_thread(call), in_thread(call), in_thread(worker.blocking_run, len, "abc"):
+        with in_thread(call), in_thread(call):
             block_until(lambda told=told: len(told) > 3)
             worker.close()
         assert sorted(told) == sorted(ran)

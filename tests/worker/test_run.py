@@ -291,9 +291,7 @@ def test_statistics_and_repr(world):
                 tasks.start_soon(Caller(worker, held))
             await until(held.runs)
             await queued(worker, 2)
-            assert worker.statistics() == aiopark.WorkerStatistics(
-                queued=1, waiting=1, running=1, threads=1, limit=1
-            )
+            assert worker.statistics() == aiopark.WorkerStatistics(queued=1, waiting=1, running=1, threads=1, limit=1)
             assert repr(worker) == "<aiopark.Worker 'db' 1 running, 2 queued>"
             held.release()
         assert repr(worker) == "<aiopark.Worker 'db' closed>"
@@ -343,7 +341,9 @@ def test_bad_options(options, error, message):
         aiopark.Worker(**options)
 
 
-@pytest.mark.parametrize(("n", "error"), [(0, ValueError), (-1, ValueError), ("2", TypeError), (1.0, TypeError), (True, TypeError)])
+@pytest.mark.parametrize(
+    ("n", "error"), [(0, ValueError), (-1, ValueError), ("2", TypeError), (1.0, TypeError), (True, TypeError)]
+)
 def test_bad_sizes(n, error):
     with pytest.raises(error, match="the number of threads of a WorkerPool must be"):
         aiopark.WorkerPool(n)
