@@ -12,6 +12,7 @@ import pytest
 from support import PATIENCE, PLAIN_WORLDS, Caller, Held, block_until, each, in_thread, queued, until
 
 import aiopark
+from aiopark._worker._call import Call, Function
 
 
 def test_in_the_queue_it_never_runs(world, make):
@@ -260,6 +261,16 @@ def test_a_result_that_nobody_takes_after_the_end_of_the_thread(plain_world):
             assert held.dropped == [(threading.current_thread(), "result")]
 
     plain_world.run(main)
+
+
+def test_given_up_when_the_thread_has_it_in_hand_it_never_runs():
+    """Between the queue and the function: there is no result, so nothing is dropped."""
+    worker, parker, held = aiopark.Worker(), aiopark.ThreadParker(), Held()
+    call = Call(worker, parker, Function(held, (), {}), held.interrupt, held.on_dropped)
+    assert call.give_up()
+    call.run()
+    assert parker.park_timeout(0)
+    assert (held.threads, held.dropped) == ([], [])
 
 
 def test_no_interrupt_hits_the_next_function(world):

@@ -119,13 +119,16 @@ class Call:
     def run(self) -> None:
         """See `Item.run`."""
         function, self._function = self._function, None
-        if function is not None and END not in self._cell:  # else it was given up just now
+        runs = END not in self._cell  # else it was given up just now
+        if runs:
+            assert function is not None
             self._result, self._error = function()
         del function  # its arguments
         given_up = self._cell.setdefault(END, ENDED)
         if given_up is not ENDED:
             given_up.acquire()  # interrupt() is not to hit the next function
-            self._dispose()
+            if runs:
+                self._dispose()
         self._parker.unpark()
 
     def drop(self) -> None:
