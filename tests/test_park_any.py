@@ -119,7 +119,7 @@ def test_in_a_tie_the_permit_wins(plain_world):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(park)
             await until(lambda: all_parked(parkers))
-            time.sleep(0.02)  # noqa: ASYNC251  # the loop stands still until after the deadline
+            time.sleep(0.02)  # the loop stands still until after the deadline
             parkers[1].unpark()
         assert found == [[parkers[1]]]
 

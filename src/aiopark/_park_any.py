@@ -94,7 +94,7 @@ async def _park(loop: Loop, parkers: Sequence[Parker], deadline: float) -> list[
             raise
         finally:
             slots.leave()
-        return taken
+        return taken  # noqa: TRY300  # in here, so that there is no point at which an interruption loses them
     except BaseException:
         slots.leave()  # if a signal handler raised before it had left all of them
         for parker in taken:

@@ -37,7 +37,7 @@ def a_function_that_runs():
 
 
 def a_server_thread():
-    """Another thread goes on after the main one, and uses a Worker that it has to itself: not a new thread each time."""
+    """Another thread goes on after the main one, and uses a Worker, whose thread stays the same."""
 
     def serve():
         threading.main_thread().join()
