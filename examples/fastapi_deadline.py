@@ -28,16 +28,15 @@ if TYPE_CHECKING:
 DEADLINE = 0.2  # seconds
 
 database = aiopark.Worker(name="database")
-connection: sqlite3.Connection
 running: list[Count] = []  # the queries that run now
 
 
 @asynccontextmanager
-async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Open the database on its thread, and close it there."""
-    global connection
     async with database:
         connection = await database.run(sqlite3.connect, ":memory:", on_dropped=sqlite3.Connection.close)
+        app.state.connection = connection
         yield
         await database.run(connection.close)
 
@@ -56,6 +55,7 @@ class Count:
         """Run it. On the thread of the database."""
         running.append(self)
         try:
+            connection: sqlite3.Connection = app.state.connection
             connection.set_progress_handler(lambda: self.is_stopped, 1000)  # asked every 1,000 steps
             query = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < ?) SELECT max(x) FROM n"
             return int(connection.execute(query, (self.to,)).fetchone()[0])
@@ -82,7 +82,7 @@ async def main() -> None:
     """Serve, and ask."""
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
     serving = asyncio.create_task(server.serve())
-    while not server.started:
+    while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it
         await asyncio.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client:

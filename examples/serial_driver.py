@@ -15,6 +15,7 @@ import os
 import select
 import threading
 import tty
+from typing import Self
 
 import aiopark
 
@@ -22,7 +23,7 @@ import aiopark
 class Stop:
     """What a driver watches beside its port."""
 
-    def __enter__(self) -> Stop:
+    def __enter__(self) -> Self:
         self._read, self._write = os.pipe()
         return self
 

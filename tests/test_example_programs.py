@@ -32,7 +32,8 @@ MISSING = {
         else None
     ),
     "fastapi_deadline.py": (
-        None if all(map(is_installed, ("fastapi", "uvicorn", "httpx"))) else "fastapi, uvicorn or httpx is not installed"
+        None if all(map(is_installed, ("fastapi", "uvicorn", "httpx")))
+        else "fastapi, uvicorn or httpx is not installed"
     ),
     "plain_ctypes.py": (
         None if BACKEND.name == "futex" and sys.maxsize > 2**32

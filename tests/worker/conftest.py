@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,9 +26,10 @@ def no_thread_is_left() -> Iterator[None]:
     assert aiopark.statistics().parked_tasks == 0
 
 
-@pytest.fixture(
-    params=[aiopark.Worker, lambda **options: aiopark.WorkerPool(3, **options)], ids=["Worker", "WorkerPool"]
-)
+KINDS = {"Worker": aiopark.Worker, "WorkerPool": partial(aiopark.WorkerPool, 3)}
+
+
+@pytest.fixture(params=KINDS.values(), ids=KINDS)
 def make(request: pytest.FixtureRequest) -> type[aiopark.Worker]:
     """Make one of each kind."""
     return request.param

@@ -118,11 +118,14 @@ def test_task_group(loops):
             await until(held.runs)
             raise KeyError("the sibling's")
 
+        async def both(*coroutines):
+            async with asyncio.TaskGroup() as tasks:
+                for coroutine in coroutines:
+                    tasks.create_task(coroutine)
+
         async with aiopark.Worker() as worker:
             with pytest.raises(ExceptionGroup) as caught:
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(worker.run(held, interrupt=held.interrupt))
-                    tasks.create_task(fail())
+                await both(worker.run(held, interrupt=held.interrupt), fail())
             assert [type(error) for error in caught.value.exceptions] == [KeyError]
             assert held.ended == 1
             assert asyncio.current_task().cancelling() == 0
@@ -187,8 +190,7 @@ def test_an_inner_scope_that_is_cancelled_ends_there(loops):
 def test_run_in_executor(loops, make):
     async def main():
         loop = asyncio.get_running_loop()
-        with_worker = make()
-        async with with_worker as worker:
+        async with make() as worker:
             assert await loop.run_in_executor(worker, pow, 2, 10) == 1024
             first = [Held() for _ in range(worker._crew.size)]
             running = [loop.run_in_executor(worker, held) for held in first]

@@ -106,17 +106,20 @@ def test_aclose_waits_through_cancellations(world):
 
 
 def test_an_error_in_the_block_is_not_lost(world, make):
-    async def main():
-        with pytest.raises(KeyError, match="mine"):
-            async with make() as worker:
-                await worker.run(len, "abc")
-                raise KeyError("mine")
-        assert worker.statistics().threads == 0
+    async def fail():
+        async with make() as worker:
+            await worker.run(len, "abc")
+            raise KeyError("mine")
 
-    world.run(main)
-    with pytest.raises(KeyError, match="mine"), make() as worker:
-        worker.blocking_run(len, "abc")
-        raise KeyError("mine")
+    def blocking_fail():
+        with make() as worker:
+            worker.blocking_run(len, "abc")
+            raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        world.run(fail)
+    with pytest.raises(KeyError, match="mine"):
+        blocking_fail()
 
 
 def test_without_a_call_there_is_nothing_to_close(world, make):

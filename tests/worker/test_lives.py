@@ -17,7 +17,7 @@ import aiopark
 def test_one_that_is_forgotten_ends_its_thread(make):
     worker = make(name="forgotten")
     thread = worker.blocking_run(threading.current_thread)
-    with pytest.warns(ResourceWarning, match=r"aiopark\.Worker\w* 'forgotten' was never closed"):
+    with pytest.warns(ResourceWarning, match=r"aiopark\.Worker\w* 'forgotten' was never closed"):  # noqa: PT031
         del worker
         gc.collect()
     thread.join()
@@ -44,7 +44,7 @@ def test_what_was_submitted_runs_though_the_worker_is_forgotten(make):
         worker.submit(ran.append, number)
     del worker
     gc.collect()
-    with pytest.warns(ResourceWarning):
+    with pytest.warns(ResourceWarning):  # noqa: PT031
         held.release()
         block_until(lambda: len(ran) == 5)
         block_until(lambda: not held.threads[0].is_alive())

@@ -57,9 +57,8 @@ def test_what_ends_a_loop_ends_it(plain_world, make, kind):
     def function():
         raise kind(3)
 
-    with pytest.raises(BaseException) as caught:  # trio has it in groups
+    with pytest.raises((kind, BaseExceptionGroup)):  # a group on trio
         plain_world.run(worker.run, function)
-    assert isinstance(caught.value, kind) or isinstance(caught.value, BaseExceptionGroup)
     assert worker.blocking_run(len, "abc") == 3
     worker.close()
 
