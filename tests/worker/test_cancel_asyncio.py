@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 
 import anyio
 import pytest
-from support import OTHERS, PATIENCE, Held, each, until
-from support.worlds import ASYNCIO, WORLDS
+from support import PATIENCE, WORLDS, Held, each, until
 
 import aiopark
 
-pytestmark = pytest.mark.filterwarnings("error")
 
-
-@pytest.fixture(params=each([world for world in [ASYNCIO, *OTHERS, *WORLDS] if world.backend == "asyncio"]))
+@pytest.fixture(params=each([world for world in WORLDS if world.backend == "asyncio"]))
 def loops(request):
     return request.param
 
@@ -128,7 +126,8 @@ def test_task_group(loops):
                 await both(worker.run(held, interrupt=held.interrupt), fail())
             assert [type(error) for error in caught.value.exceptions] == [KeyError]
             assert held.ended == 1
-            assert asyncio.current_task().cancelling() == 0
+            if sys.version_info >= (3, 13):  # before that, a TaskGroup does not take back that it cancelled its parent
+                assert asyncio.current_task().cancelling() == 0
 
     loops.run(main)
 
