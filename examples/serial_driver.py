@@ -52,8 +52,8 @@ class Port:
         os.write(self._port, question + b"\n")
         answer = b""
         while not answer.endswith(b"\n"):
-            ready, _, _ = select.select([self._port, stop], [], [])
-            if stop in ready:
+            ready, _, _ = select.select([self._port, stop.fileno()], [], [])
+            if stop.fileno() in ready:
                 raise InterruptedError(f"{question!r} was not answered")
             answer += os.read(self._port, 100)
         return answer.strip()

@@ -65,9 +65,11 @@ class Function:
         self._keywords: Final = keywords
         self._context: Final[Context] = copy_context()
         # By this variable anyio and others know that an event loop runs; on the worker's thread there is none.
-        library = getattr(modules.get("sniffio"), "current_async_library_cvar", None)
-        if library is not None and self._context.get(library) is not None:
-            self._context.run(library.set, None)
+        sniffio = modules.get("sniffio")
+        if sniffio is not None:
+            library = getattr(sniffio, "current_async_library_cvar", None)  # another thread may still be importing it
+            if library is not None and self._context.get(library) is not None:
+                self._context.run(library.set, None)
 
     def __call__(self) -> tuple[Any, BaseException | None]:
         """Return the result, and None; or None, and what the function raised."""

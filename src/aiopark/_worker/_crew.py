@@ -152,7 +152,7 @@ class Crew:
 
     def has(self, thread: threading.Thread) -> bool:
         """Return whether it is a thread of this crew; not in the child of a fork."""
-        return getattr(thread, "crew", None) is self and thread in self.threads.copy().values()
+        return thread in self.threads.copy().values()
 
     def is_closed(self) -> bool:
         return CLOSED in self._calls

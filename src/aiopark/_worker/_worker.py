@@ -384,7 +384,8 @@ class Worker(NotCopied, Executor):
         return f"aiopark.{type(self).__name__} {hex(id(self)) if self.name is None else repr(self.name)}"
 
     def _check_thread(self) -> None:
-        if self._crew.has(threading.current_thread()):
+        thread = threading.current_thread()
+        if isinstance(thread, WorkerThread) and self._crew.has(thread):
             raise RuntimeError(
                 f"a function that runs in {self!r} waits for another one in there, which may have no thread left: call "
                 "that function directly, or submit() it and do not wait"
