@@ -178,9 +178,10 @@ class Crew:
         self._started[thread] = True
         try:
             thread.start()
-        except RuntimeError:
-            del self._started[thread]
-            if not self.threads:
+        except BaseException as error:
+            if thread not in threading.enumerate():  # else it was started, and the wait for it interrupted
+                self._started.pop(thread, None)
+            if not (isinstance(error, RuntimeError) and self.threads):
                 raise
         else:
             thread.is_placed.acquire()  # so that the next caller sees it: else he would start one more
@@ -210,8 +211,12 @@ class Crew:
     def join(self) -> None:
         """Block until every thread has ended, but for this one."""
         for thread in list(self._started):
-            if thread is not threading.current_thread():
-                thread.join()
+            while thread in self._started and thread is not threading.current_thread():
+                try:
+                    thread.join()
+                    self._started.pop(thread, None)  # it knows the crew
+                except RuntimeError:  # another thread is about to start it
+                    time.sleep(0.001)
 
     async def wait_for_the_end(self) -> None:
         """Sleep until no thread works any more."""
