@@ -7,9 +7,10 @@ import threading
 
 import anyio
 import pytest
-from support import Caller, Held, block_until, in_thread, queued, until
+from support import Caller, Crew, Held, block_until, in_thread, queued, until
 
 import aiopark
+from aiopark._worker._crew import WorkerThread
 
 
 async def busy(worker, tasks, **options):
@@ -149,6 +150,22 @@ def test_a_function_that_closes_its_own_worker(world, make):
         await worker.aclose()
 
     world.run(main)
+
+
+def test_close_while_the_first_thread_is_being_started(make, monkeypatch):
+    """It waits for that one, too."""
+    worker, closers = make(), Crew()
+    start = WorkerThread.start
+
+    def start_late(thread):
+        closers.start(worker.close)
+        block_until(worker._crew.is_closed)
+        start(thread)
+
+    monkeypatch.setattr(WorkerThread, "start", start_late)
+    with closers, pytest.raises(aiopark.ClosedError):
+        worker.blocking_run(len, "abc")
+    assert worker.statistics().threads == 0
 
 
 def test_close_while_others_call(make):

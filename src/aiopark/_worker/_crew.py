@@ -215,8 +215,10 @@ class Crew:
                 try:
                     thread.join()
                     self._started.pop(thread, None)  # it knows the crew
-                except RuntimeError:  # another thread is about to start it
-                    time.sleep(0.001)
+                except RuntimeError:
+                    if thread.ident is not None:
+                        raise
+                    time.sleep(0.001)  # another thread is about to start it
 
     async def wait_for_the_end(self) -> None:
         """Sleep until no thread works any more."""
