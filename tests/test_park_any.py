@@ -18,15 +18,12 @@ from support import (
     installed,
     interrupted_at,
     is_ours,
-    is_owned,
     is_parked,
     switch_interval,
     until,
 )
 
 import aiopark
-
-pytestmark = pytest.mark.usefixtures("nothing_stays_behind")
 
 
 def all_parked(parkers):
@@ -210,54 +207,6 @@ def test_one_that_is_closed(world):
         assert none_parked(parkers)
 
     world.run(main)
-
-
-def test_words(world, watcher):
-    """Native code's unparks count, alone and beside one of Python's."""
-
-    async def main():
-        words = [aiopark.Word() for _ in range(3)]
-        parkers = [*map(aiopark.Parker, words), aiopark.Parker()]
-        for word, parker in zip(words, parkers, strict=False):
-            with in_thread(lambda word=word: (block_until(lambda: all_parked(parkers)), word.unpark())):
-                assert await aiopark.park_any(*parkers) == [parker]
-            assert word.load() == 1
-        words[2].unpark()
-        parkers[0].unpark()
-        assert await aiopark.park_any(*parkers) == [parkers[0], parkers[2]]
-        assert await aiopark.park_any(*parkers, timeout=0.002) == []
-        with in_thread(lambda: (block_until(lambda: all_parked(parkers)), parkers[3].unpark())):
-            assert await aiopark.park_any(*parkers) == [parkers[3]]
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(aiopark.park_any, *parkers)
-            await until(lambda: all_parked(parkers))
-            words[1].unpark()
-            tasks.cancel_scope.cancel()
-        assert words[1].load() == 0  # still in store
-        assert await aiopark.park_any(*parkers) == [parkers[1]]
-        for parker, word in zip(parkers, words, strict=False):
-            parker.close()
-            assert not is_owned(word)
-
-    world.run(main)
-
-
-def test_one_on_a_word_that_is_closed_while_parked(plain_world, watcher):
-    """Its word is free for another owner once the park has ended."""
-
-    async def main():
-        word = aiopark.Word()
-        parkers = [aiopark.Parker(word), aiopark.Parker()]
-        with (
-            in_thread(lambda: (block_until(lambda: all_parked(parkers)), parkers[0].close())),
-            pytest.raises(aiopark.ClosedError),
-        ):
-            await aiopark.park_any(*parkers)
-        assert not is_owned(word)
-        with aiopark.Parker(word) as parker:
-            assert await parker.park_timeout(0) is False
-
-    plain_world.run(main)
 
 
 @pytest.mark.parametrize(

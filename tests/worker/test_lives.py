@@ -9,7 +9,7 @@ import threading
 import weakref
 
 import pytest
-from support import PLAIN_WORLDS, Held, World, block_until, each, in_a_fork, in_thread, run_program
+from support import PATIENCE, PLAIN_WORLDS, Held, World, block_until, each, in_a_fork, in_thread, run_program, until
 
 import aiopark
 
@@ -164,3 +164,54 @@ def test_two_callers_that_start_the_first_thread():
             with in_thread(call), in_thread(call), in_thread(call):
                 pass
             assert len(threads) == 1
+
+
+@pytest.fixture(params=each([world for world in PLAIN_WORLDS if world.backend == "asyncio"]))
+def asyncio_world(request):
+    """Of trio, no task outlives its loop."""
+    return request.param
+
+
+def test_a_coroutine_that_is_thrown_away(asyncio_world):
+    """In the queue it never runs; running, it goes on alone, uninterrupted, as nobody can wait for it."""
+    held, never = Held(), Held()
+    coroutines = []
+
+    async def main():
+        for function in (held, never):
+            coroutine = worker.run(function, interrupt=function.interrupt, on_dropped=function.on_dropped)
+            coroutine.send(None)
+            coroutines.append(coroutine)
+        await until(held.runs)
+
+    with aiopark.Worker() as worker:
+        asyncio_world.run(main)
+        for coroutine in coroutines:
+            coroutine.close()
+        assert worker.statistics().queued == 0
+        held.release()
+        block_until(lambda: held.dropped)
+        assert held.dropped == [(held.threads[0], "result")]
+        assert (held.interrupts, never.threads) == ([], [])
+
+
+def test_a_loop_that_died_harms_nobody(asyncio_world):
+    """Its task is never stepped again. The thread goes on; the result is disposed of with the task."""
+    held = Held()
+
+    async def started():
+        while not held.runs():
+            await asyncio.sleep(0.001)
+
+    with aiopark.Worker() as worker:
+        loop = asyncio_world.new_event_loop()
+        task = loop.create_task(worker.run(held, on_dropped=held.on_dropped))
+        task._log_destroy_pending = False
+        loop.run_until_complete(started())
+        loop.close()
+        held.release()
+        assert worker.blocking_run(len, "abc", timeout=PATIENCE) == 3
+        del task, loop
+        gc.collect()
+        block_until(lambda: held.dropped)
+        assert held.dropped == [(held.threads[0], "result")]
