@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import threading
+from collections import deque
 
 import anyio
 import pytest
@@ -166,6 +167,24 @@ def test_close_while_the_first_thread_is_being_started(make, monkeypatch):
     with closers, pytest.raises(aiopark.ClosedError):
         worker.blocking_run(len, "abc")
     assert worker.statistics().threads == 0
+
+
+def test_closed_between_entering_and_looking(make):
+    """A thread took it first: it ran, and the caller hears the result."""
+    ran = []
+
+    class Line(deque):
+        def append(self, call):
+            super().append(call)
+            worker._crew._hint()
+            block_until(lambda: ran)
+            worker.close()
+
+    worker = make()
+    worker._crew._line = Line()
+    assert worker.blocking_run(lambda: ran.append(True) or "result") == "result"
+    assert worker.statistics().threads == 0
+    assert ran == [True]
 
 
 def test_close_while_others_call(make):

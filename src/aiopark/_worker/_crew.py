@@ -38,7 +38,6 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from aiopark import _fork
-from aiopark._errors import ClosedError
 from aiopark._parker import Parker
 from aiopark._thread_waiter import ThreadWaiter
 from aiopark._worker import _exit
@@ -105,15 +104,17 @@ class Crew:
 
     # --- callers ---
 
-    def enter(self, call: Item, *, refuses: bool = False) -> None:
+    def enter(self, call: Item, *, refuses: bool = False) -> bool:
         """Put the call into the queue. Whoever calls it withdraws it if this raises.
 
         Args:
             call: which one.
             refuses: whether it may not wait beyond the limit.
 
+        Returns:
+            Whether it came in. If not, the Worker was closed, and it never runs.
+
         Raises:
-            ClosedError: the Worker was closed.
             queue.Full: it may not wait, and would be beyond the limit.
             RuntimeError: no thread could be started, and there is none.
         """
@@ -121,9 +122,10 @@ class Crew:
         if refuses and self.limit is not None and self.queued() > self.limit:
             raise queue.Full(f"{self.limit} calls wait in the queue already: await run(), which waits for its turn")
         self._line.append(call)
-        if CLOSED in self._calls:
-            raise ClosedError("the Worker was closed: make a new one to run functions again")
+        if CLOSED in self._calls and self.withdraw(call):
+            return False
         self._hint()
+        return True
 
     def withdraw(self, call: Item) -> bool:
         """Take the call out of the queue. Returns whether it was there: then it never runs."""
@@ -165,7 +167,7 @@ class Crew:
         try:
             self._idle[0].wake()
         except IndexError:
-            if len(self.threads) < self.size:
+            if len(self.threads) < self.size and self._line:  # else somebody took it
                 self._start()
 
     def hint_all(self) -> None:

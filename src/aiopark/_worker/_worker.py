@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from aiopark._deadline import Seconds, after, seconds
+from aiopark._errors import ClosedError
 from aiopark._loops import loop_runs_here, running_loop
 from aiopark._not_copied import NotCopied
 from aiopark._parker import Parker
@@ -149,8 +150,9 @@ class Worker(NotCopied, Executor):
         call = Call(self, parker, Function(function, arguments, keywords), interrupt, on_dropped)
         cancelled: BaseException | None = None
         try:
-            self._crew.enter(call)
-            await parker.park()
+            entered = self._crew.enter(call)
+            if entered:
+                await parker.park()
         except GeneratorExit:
             # Maybe by the collector, on some other thread, where nobody expects interrupt().
             call.is_abandoned = True
@@ -162,6 +164,8 @@ class Worker(NotCopied, Executor):
                 raise
             cancelled = error
         if cancelled is None:
+            if not entered:
+                raise _closed()
             return call.outcome()  # type: ignore[no-any-return]
         # Not in the except block: what is raised in there has the cancellation as its context. It is to be the reverse.
         try:
@@ -222,13 +226,15 @@ class Worker(NotCopied, Executor):
         call = Call(self, parker, Function(function, arguments, keywords), interrupt, on_dropped)
         cancelled: BaseException | None = None
         try:
-            self._crew.enter(call)
-            if not parker.park_until(deadline):
+            entered = self._crew.enter(call)
+            if entered and not parker.park_until(deadline):
                 cancelled = TimeoutError(f"the function had not ended after {timeout} seconds")
         except BaseException as error:
             cancelled = error
         try:
             if cancelled is None:
+                if not entered:
+                    raise _closed()
                 return call.outcome()  # type: ignore[no-any-return]
             if self._crew.withdraw(call):
                 raise cancelled
@@ -268,10 +274,12 @@ class Worker(NotCopied, Executor):
         future: Future[_Result] = Future()
         call = SubmittedCall(self, future, Function(function, arguments, keywords))
         try:
-            self._crew.enter(call, refuses=True)
+            entered = self._crew.enter(call, refuses=True)
         except BaseException:
             self._crew.withdraw(call)
             raise
+        if not entered:
+            raise _closed()
         future.add_done_callback(partial(_withdraw_cancelled, self._crew, call))
         return future
 
@@ -406,6 +414,10 @@ def current_worker() -> Worker | None:
     thread = threading.current_thread()
     worker = thread.worker if isinstance(thread, WorkerThread) else None
     return worker if isinstance(worker, Worker) else None
+
+
+def _closed() -> ClosedError:
+    return ClosedError("the Worker was closed: make a new one to run functions again")
 
 
 def _at_least_1(number: object, what: str) -> int:
