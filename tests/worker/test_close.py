@@ -160,7 +160,7 @@ def test_close_while_the_first_thread_is_being_started(make, monkeypatch):
 
     def start_late(thread):
         closers.start(worker.close)
-        block_until(worker._crew.is_closed)
+        block_until(worker._crew.queue.is_closed)
         start(thread)
 
     monkeypatch.setattr(WorkerThread, "start", start_late)
@@ -181,7 +181,7 @@ def test_closed_between_entering_and_looking(make):
             worker.close()
 
     worker = make()
-    worker._crew._line = Line()
+    worker._crew.queue._line = Line()
     assert worker.blocking_run(lambda: ran.append(True) or "result") == "result"
     assert worker.statistics().threads == 0
     assert ran == [True]

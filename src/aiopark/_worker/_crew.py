@@ -1,52 +1,45 @@
-"""Crew: the threads of a Worker, and the queue that they take their work from.
+"""Crew: the threads of a Worker.
 
 Who writes what:
-  _calls    a dict; its keys are the calls that nobody has begun. A key is set by the caller, and removed by whoever
-            decides about the call: a thread that will run it, a caller that withdraws it, or `close`, which drops it.
-            Only one finds the key. CLOSED is set by `close`, and by `shut`, and never removed.
-  _line     a deque: the same calls in their order, after the Disposals. One that has no key any more is passed over.
-  _idle     a deque: the waiters of threads that sleep, or are about to. Each thread puts in and takes out its own.
   threads   a dict: place to thread. A thread takes a free place, or ends; and it leaves the place at its end.
+  _idle     a deque: the waiters of threads that sleep, or are about to. Each thread puts in and takes out its own.
+  _closers  a dict, whose keys are the Parkers of tasks that wait for the end. Each puts in and takes out its own.
 
 Each operation on them is one step in C, as in `_permit`. (A copy of a deque is none on free-threaded builds.)
 
 Which race each re-check closes:
-  no call sleeps    a caller appends to `_line`, then looks into `_idle`; a thread enters `_idle`, then looks into
-                    `_line` once more. Both are operations of `_idle`, so one comes second: the look, which finds the
-                    thread and hints it; or the entry, and then the thread's look at `_line` finds what was there
-                    before. A hint goes to the first in `_idle`, whoever was hinted before: so a thread that took a
-                    call hints the next one, if there are more.
-  none is left      a caller sets its key, appends, then looks for CLOSED. If it finds it, it withdraws. If not, its key
-                    came before CLOSED; so `close`, which sets CLOSED and then looks for keys, drops it; and after
-                    `shut` a thread ends only when it has seen CLOSED and then found `_line` empty: an append that comes
-                    after that sees CLOSED. Both wake every thread after CLOSED was set. One that did not see it sleeps
-                    on a lock that was released since, or will be.
+  no call sleeps  a caller puts its call into the queue, then looks into `_idle`; a thread enters `_idle`, then looks
+                  into the queue once more. Both are operations of `_idle`, so one comes second: the look, which finds
+                  the thread and hints it; or the entry, and then the thread's look at the queue finds what was there
+                  before. A hint goes to the first in `_idle`, whoever was hinted before: so a thread that took a call
+                  hints the next one, if there are more.
+  all end         `shut` closes the queue, then wakes every thread. One that did not see it closed sleeps on a lock that
+                  was released since, or will be.
+  nobody waits    a task enters `_closers`, then looks for threads; a thread leaves its place, then unparks who is in
+                  there.
 
-`_thread_waiter` says how a thread sleeps. A hint too many is harmless, so interruptions are, too: who is
-interrupted between append and hint withdraws the call.
+`_thread_waiter` says how a thread sleeps. A hint too many is harmless, so interruptions are, too: who is interrupted
+between put and hint withdraws the call.
 """
 
 from __future__ import annotations
 
 import math
-import queue
 import threading
 import time
 import warnings
 from _thread import allocate_lock
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from aiopark import _fork
 from aiopark._parker import Parker
 from aiopark._thread_waiter import ThreadWaiter
 from aiopark._worker import _exit
-from aiopark._worker._call import Disposal
+from aiopark._worker._queue import CallQueue
 
 if TYPE_CHECKING:
-    from aiopark._worker._call import Item
-
-CLOSED: Final = "closed"
+    from aiopark._worker._call import Disposal, Item
 
 
 class WorkerThread(threading.Thread):
@@ -75,7 +68,7 @@ class WorkerThread(threading.Thread):
 
     def has_nothing_to_do(self) -> bool:
         """Return whether it sleeps until there is a call."""
-        return self.sleeps and not self.crew.queued()
+        return self.sleeps and not self.crew.queue
 
 
 class Crew:
@@ -84,20 +77,18 @@ class Crew:
     Attributes:
         name: of the threads.
         size: how many there may be.
-        limit: how many calls may wait in the queue until it refuses; None: any number.
+        queue: where they take their work from.
         threads: those that work.
     """
 
-    __slots__ = ("__weakref__", "_calls", "_closers", "_idle", "_line", "_started", "limit", "name", "size", "threads")
+    __slots__ = ("__weakref__", "_closers", "_idle", "_started", "name", "queue", "size", "threads")
 
     def __init__(self, name: str, size: int, limit: int | None) -> None:
         self.name: Final = name
         self.size: Final = size
-        self.limit: Final = limit
-        self._calls: Final[dict[Any, bool]] = {}
-        self._line: Final[deque[Item]] = deque()
-        self._idle: Final[deque[ThreadWaiter]] = deque()
+        self.queue: Final = CallQueue(limit)
         self.threads: Final[dict[int, WorkerThread]] = {}
+        self._idle: Final[deque[ThreadWaiter]] = deque()
         self._started: Final[dict[WorkerThread, bool]] = {}
         self._closers: Final[dict[Parker, bool]] = {}
         _exit.register(self)
@@ -105,59 +96,30 @@ class Crew:
     # --- callers ---
 
     def enter(self, call: Item, *, refuses: bool = False) -> bool:
-        """Put the call into the queue. Whoever calls it withdraws it if this raises.
-
-        Args:
-            call: which one.
-            refuses: whether it may not wait beyond the limit.
-
-        Returns:
-            Whether it came in. If not, the Worker was closed, and it never runs.
+        """Put the call into the queue, and have a thread see it. As `CallQueue.put`.
 
         Raises:
-            queue.Full: it may not wait, and would be beyond the limit.
+            queue.Full: see there.
             RuntimeError: no thread could be started, and there is none.
         """
-        self._calls[call] = True
-        if refuses and self.limit is not None and self.queued() > self.limit:
-            raise queue.Full(f"{self.limit} calls wait in the queue already: await run(), which waits for its turn")
-        self._line.append(call)
-        if CLOSED in self._calls and self.withdraw(call):
+        if not self.queue.put(call, refuses=refuses):
             return False
         self._hint()
-        return True
-
-    def withdraw(self, call: Item) -> bool:
-        """Take the call out of the queue. Returns whether it was there: then it never runs."""
-        if self._calls.pop(call, None) is None:
-            return False
-        try:
-            self._line.remove(call)
-        except ValueError:
-            pass  # it was not appended yet; or a thread has it in hand, and finds that it is no call any more
         return True
 
     def dispose(self, disposal: Disposal | None) -> None:
         """Have a thread do it before it goes on to other calls. None: there is nothing to be done."""
         if disposal is None:
             return
-        self._calls[disposal] = True
-        self._line.appendleft(disposal)
+        self.queue.put_first(disposal)
         if self.threads:
             self._hint()
-        elif self.withdraw(disposal):
+        elif self.queue.withdraw(disposal):
             disposal.run()  # they have ended
-
-    def queued(self) -> int:
-        """Return how many calls nobody has begun."""
-        return len(self._calls) - (CLOSED in self._calls)
 
     def has(self, thread: threading.Thread) -> bool:
         """Return whether it is a thread of this crew; not in the child of a fork."""
         return thread in self.threads.copy().values()
-
-    def is_closed(self) -> bool:
-        return CLOSED in self._calls
 
     def running(self) -> int:
         """Return how many functions run."""
@@ -167,7 +129,7 @@ class Crew:
         try:
             self._idle[0].wake()
         except IndexError:
-            if len(self.threads) < self.size and self._line:  # else somebody took it
+            if len(self.threads) < self.size and self.queue.may_have_more():  # else somebody took it
                 self._start()
 
     def hint_all(self) -> None:
@@ -193,13 +155,11 @@ class Crew:
     def close(self) -> None:
         """Let nobody enter any more, and drop those that nobody has begun."""
         self.shut()
-        for call in list(self._calls):
-            if call is not CLOSED and not isinstance(call, Disposal) and self.withdraw(call):
-                call.drop()
+        self.queue.drop()
 
     def shut(self) -> None:
         """Let nobody enter any more."""
-        self._calls[CLOSED] = True
+        self.queue.shut()
         self.hint_all()
 
     def collected(self, told: str) -> None:
@@ -234,11 +194,10 @@ class Crew:
 
     def forget_after_fork(self) -> None:
         """In the child of a fork: threads and calls are the parent's."""
-        closed = CLOSED in self._calls
-        for one in (self._calls, self._line, self._idle, self.threads, self._started, self._closers):
-            one.clear()
-        if closed:
-            self._calls[CLOSED] = True
+        self.queue.forget_after_fork()
+        self._idle.clear()
+        for one in (self.threads, self._started, self._closers):
+            one.clear()  # type: ignore[attr-defined]
 
     # --- the threads ---
 
@@ -260,38 +219,32 @@ class Crew:
             if self.threads.get(place) is thread:
                 del self.threads[place]
             # Pairs with: dispose, which appends, then looks for threads; and wait_for_the_end.
-            for item in list(self._calls):
-                if isinstance(item, Disposal) and self.withdraw(item):
-                    item.run()
+            for item in self.queue.take_disposals():
+                item.run()
             for parker in list(self._closers):
                 parker.unpark()
 
-    def _take(self, thread: WorkerThread) -> Item | None:  # noqa: C901  # one loop, as the module tells it
+    def _take(self, thread: WorkerThread) -> Item | None:
         """Sleep until there is a call, and take it; None: there is a reason to end."""
-        line, calls, idle, waiter = self._line, self._calls, self._idle, thread.waiter
+        queue, waiter = self.queue, thread.waiter
         while True:
-            over = CLOSED in calls or (_exit.ending and _exit.is_over())  # before the look that finds nothing
-            if line or thread.sleeps:  # the length may be an old one, but is cheap to look at first
-                try:
-                    item = line.popleft()
-                except IndexError:
-                    pass
-                else:
-                    if calls.pop(item, None) is None:
-                        continue  # withdrawn
+            over = queue.is_closed() or (_exit.ending and _exit.is_over())  # before the look that finds nothing
+            if thread.sleeps or queue.may_have_more():
+                item = queue.take()
+                if item is not None:
                     if thread.sleeps:
                         thread.sleeps = False
-                        idle.remove(waiter)
-                    if line:
+                        self._idle.remove(waiter)
+                    if queue.may_have_more():
                         self._hint_another()
                     return item
             if not thread.sleeps:
-                idle.appendleft(waiter)
+                self._idle.appendleft(waiter)
                 thread.sleeps = True
-                continue
+                continue  # to look once more
             if not over:
                 waiter.sleep(time.monotonic() + _exit.LOOK_AGAIN if _exit.ending else math.inf)
-            idle.remove(waiter)
+            self._idle.remove(waiter)
             if over:
                 return None
             thread.sleeps = False

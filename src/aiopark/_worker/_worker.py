@@ -156,11 +156,11 @@ class Worker(NotCopied, Executor):
         except GeneratorExit:
             # Maybe by the collector, on some other thread, where nobody expects interrupt().
             call.is_abandoned = True
-            if not (self._crew.withdraw(call) or call.give_up(interrupt=False)):
+            if not (self._crew.queue.withdraw(call) or call.give_up(interrupt=False)):
                 self._crew.dispose(call.disposal())
             raise
         except BaseException as error:
-            if self._crew.withdraw(call):
+            if self._crew.queue.withdraw(call):
                 raise
             cancelled = error
         if cancelled is None:
@@ -236,7 +236,7 @@ class Worker(NotCopied, Executor):
                 if not entered:
                     raise _closed()
                 return call.outcome()  # type: ignore[no-any-return]
-            if self._crew.withdraw(call):
+            if self._crew.queue.withdraw(call):
                 raise cancelled
             if call.give_up():
                 call.is_abandoned = abandon_on_cancel
@@ -276,7 +276,7 @@ class Worker(NotCopied, Executor):
         try:
             entered = self._crew.enter(call, refuses=True)
         except BaseException:
-            self._crew.withdraw(call)
+            self._crew.queue.withdraw(call)
             raise
         if not entered:
             raise _closed()
@@ -359,9 +359,9 @@ class Worker(NotCopied, Executor):
             WorkerStatistics(queued=0, waiting=0, running=0, threads=0, limit=10)
         """
         crew = self._crew
-        in_line = crew.queued()
-        queued = in_line if crew.limit is None else min(in_line, crew.limit)
-        return WorkerStatistics(queued, in_line - queued, crew.running(), len(crew.threads), crew.limit)
+        limit, in_line = crew.queue.limit, len(crew.queue)
+        queued = in_line if limit is None else min(in_line, limit)
+        return WorkerStatistics(queued, in_line - queued, crew.running(), len(crew.threads), limit)
 
     def __enter__(self) -> Self:
         _check_blocking("with", "async with")
@@ -381,11 +381,11 @@ class Worker(NotCopied, Executor):
         await self.aclose()
 
     def __repr__(self) -> str:
-        running, queued = self._crew.running(), self._crew.queued()
+        running, queued = self._crew.running(), len(self._crew.queue)
         if running or queued:
-            state = f"{running} running, {queued} queued{', closed' if self._crew.is_closed() else ''}"
+            state = f"{running} running, {queued} queued{', closed' if self._crew.queue.is_closed() else ''}"
         else:
-            state = "closed" if self._crew.is_closed() else "idle"
+            state = "closed" if self._crew.queue.is_closed() else "idle"
         return f"<{self._describe()} {state}>"
 
     def _describe(self) -> str:
@@ -434,5 +434,5 @@ def _check_blocking(what: str, instead: str) -> None:
 
 
 def _withdraw_cancelled(crew: Crew, call: SubmittedCall, future: Future[Any]) -> None:
-    if future.cancelled() and crew.withdraw(call):
+    if future.cancelled() and crew.queue.withdraw(call):
         call.drop()
