@@ -9,7 +9,8 @@ import anyio
 from support import Caller, Held, block_until, in_thread, queued, until
 
 import aiopark
-from aiopark._worker._call import Call, Function
+from aiopark._worker._call import Call
+from aiopark._worker._function import Function
 
 
 def test_in_the_queue_it_never_runs(world, make):

@@ -19,17 +19,17 @@ Which race that closes:
 
 from __future__ import annotations
 
-import threading
 from _thread import allocate_lock
-from contextvars import Context, copy_context
-from sys import modules
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 from aiopark._errors import DroppedError
+from aiopark._worker._disposal import Disposal, dispose, tell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
     from concurrent.futures import Future
+
+    from aiopark._worker._function import Function
 
 END: Final = "end"
 ENDED: Final = "ended"
@@ -52,31 +52,6 @@ class Item(Protocol):
     def drop(self) -> None:
         """Tell whoever waits for it that it never runs."""
         ...
-
-
-class Function:
-    """A function with its arguments, and the context of who called."""
-
-    __slots__ = ("_arguments", "_context", "_function", "_keywords")
-
-    def __init__(self, function: Callable[..., Any], arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
-        self._function: Final = function
-        self._arguments: Final = arguments
-        self._keywords: Final = keywords
-        self._context: Final[Context] = copy_context()
-        # By this variable anyio and others know that an event loop runs; on the worker's thread there is none.
-        sniffio = modules.get("sniffio")
-        if sniffio is not None:
-            library = getattr(sniffio, "current_async_library_cvar", None)  # another thread may still be importing it
-            if library is not None and self._context.get(library) is not None:
-                self._context.run(library.set, None)
-
-    def __call__(self) -> tuple[Any, BaseException | None]:
-        """Return the result, and None; or None, and what the function raised."""
-        try:
-            return self._context.run(self._function, *self._arguments, **self._keywords), None
-        except BaseException as error:  # whoever waits for the function raises it
-            return None, error
 
 
 class Unparks(Protocol):
@@ -229,40 +204,6 @@ class SubmittedCall:
         future, _ = self._take()
         future.cancel()
         future.set_running_or_notify_cancel()
-
-
-class Disposal:
-    """A result that nobody took, on its way back to the thread."""
-
-    __slots__ = ("_on_dropped", "_result", "worker")
-
-    def __init__(self, worker: object, on_dropped: Callable[[Any], object], result: Any) -> None:
-        self.worker: Final = worker
-        self._on_dropped: Final = on_dropped
-        self._result: Final = result
-
-    def run(self) -> None:
-        """See `Item.run`."""
-        dispose(self._on_dropped, self._result)
-
-    def drop(self) -> None:
-        """See `Item.drop`."""
-        raise AssertionError("it is never dropped")
-
-
-def dispose(on_dropped: Callable[[Any], object], result: Any) -> None:
-    """Call `on_dropped`. What it raises goes to `threading.excepthook`."""
-    try:
-        on_dropped(result)
-    except BaseException as error:
-        tell(error)
-
-
-def tell(error: BaseException) -> None:
-    """Tell the user of an exception that nobody waits for, as of one that ended a thread."""
-    threading.excepthook(
-        threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread()))
-    )
 
 
 def raise_last(*errors: BaseException | None) -> NoReturn:

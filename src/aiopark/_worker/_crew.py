@@ -39,7 +39,8 @@ from aiopark._worker import _exit
 from aiopark._worker._queue import CallQueue
 
 if TYPE_CHECKING:
-    from aiopark._worker._call import Disposal, Item
+    from aiopark._worker._call import Item
+    from aiopark._worker._disposal import Disposal
 
 
 class WorkerThread(threading.Thread):
@@ -197,7 +198,7 @@ class Crew:
         self.queue.forget_after_fork()
         self._idle.clear()
         for one in (self.threads, self._started, self._closers):
-            one.clear()  # type: ignore[attr-defined]
+            one.clear()
 
     # --- the threads ---
 

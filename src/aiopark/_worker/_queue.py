@@ -21,7 +21,7 @@ import queue
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
-from aiopark._worker._call import Disposal
+from aiopark._worker._disposal import Disposal
 
 if TYPE_CHECKING:
     from aiopark._worker._call import Item

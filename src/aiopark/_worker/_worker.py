@@ -16,8 +16,9 @@ from aiopark._loops import loop_runs_here, running_loop
 from aiopark._not_copied import NotCopied
 from aiopark._parker import Parker
 from aiopark._thread_parker import ThreadParker
-from aiopark._worker._call import Call, Function, SubmittedCall, raise_last
+from aiopark._worker._call import Call, SubmittedCall, raise_last
 from aiopark._worker._crew import Crew, WorkerThread
+from aiopark._worker._function import Function
 from aiopark._worker._statistics import WorkerStatistics
 
 if TYPE_CHECKING:
@@ -148,6 +149,7 @@ class Worker(NotCopied, Executor):
         await loop.checkpoint_if_cancelled()
         parker = Parker()
         call = Call(self, parker, Function(function, arguments, keywords), interrupt, on_dropped)
+        entered = False
         cancelled: BaseException | None = None
         try:
             entered = self._crew.enter(call)
@@ -224,6 +226,7 @@ class Worker(NotCopied, Executor):
         deadline = math.inf if timeout is None else after(time.monotonic(), seconds(timeout, "timeout"))
         parker = ThreadParker()
         call = Call(self, parker, Function(function, arguments, keywords), interrupt, on_dropped)
+        entered = False
         cancelled: BaseException | None = None
         try:
             entered = self._crew.enter(call)
