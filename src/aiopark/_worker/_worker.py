@@ -170,6 +170,7 @@ class Worker(NotCopied, Executor):
                 raise _closed()
             return call.outcome()  # type: ignore[no-any-return]
         # Not in the except block: what is raised in there has the cancellation as its context. It is to be the reverse.
+        call.is_abandoned = abandon_on_cancel
         try:
             if not call.give_up():
                 self._crew.dispose(call.disposal())
@@ -241,8 +242,8 @@ class Worker(NotCopied, Executor):
                 return call.outcome()  # type: ignore[no-any-return]
             if self._crew.queue.withdraw(call):
                 raise cancelled
+            call.is_abandoned = abandon_on_cancel
             if call.give_up():
-                call.is_abandoned = abandon_on_cancel
                 if not abandon_on_cancel:
                     parker.park()
             elif isinstance(cancelled, TimeoutError):
