@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import threading
+import time
 from collections import deque
 
 import anyio
@@ -155,18 +156,23 @@ def test_a_function_that_closes_its_own_worker(world, make):
 
 def test_close_while_the_first_thread_is_being_started(make, monkeypatch):
     """It waits for that one, too."""
-    worker, closers = make(), Crew()
+    worker, closers, ended = make(), Crew(), []
     start = WorkerThread.start
 
     def start_late(thread):
-        closers.start(worker.close)
+        def close():
+            worker.close()
+            ended.append(thread.ident is not None and not thread.is_alive())
+
+        closers.start(close)
         block_until(worker._crew.queue.is_closed)
+        time.sleep(0.01)  # one that does not wait would be over now
         start(thread)
 
     monkeypatch.setattr(WorkerThread, "start", start_late)
     with closers, pytest.raises(aiopark.ClosedError):
         worker.blocking_run(len, "abc")
-    assert worker.statistics().threads == 0
+    assert ended == [True]
 
 
 def test_closed_between_entering_and_looking(make):
