@@ -40,7 +40,10 @@ class Item(Protocol):
 
     Attributes:
         worker: whose it is.
+        was_queued: whether it has been in the queue. Written there, by the caller.
     """
+
+    was_queued: bool
 
     @property
     def worker(self) -> object: ...
@@ -64,13 +67,13 @@ class Call:
     """A function that a task, or a thread, waits for.
 
     Attributes:
-        worker: see `Item`.
+        worker, was_queued: see `Item`.
         is_abandoned: nobody waits for the end any more. Written by the caller.
         interrupt_error: what `interrupt` raised, for the caller.
     """
 
     __slots__ = ("__weakref__", "_cell", "_error", "_function", "_interrupt", "_on_dropped", "_parker", "_result",
-                 "interrupt_error", "is_abandoned", "worker")  # fmt: skip
+                 "interrupt_error", "is_abandoned", "was_queued", "worker")  # fmt: skip
 
     def __init__(
         self,
@@ -86,7 +89,7 @@ class Call:
         self._interrupt: Final = interrupt
         self._on_dropped: Final = on_dropped
         self._cell: Final[dict[str, Any]] = {}
-        self.is_abandoned = False
+        self.was_queued = self.is_abandoned = False
         self._result: Any = None
         self._error: BaseException | None = None
         self.interrupt_error: BaseException | None = None
@@ -173,10 +176,11 @@ class SubmittedCall:
     The Future knows the call, to take it out of the queue. What is over knows the Future and the Worker no more.
     """
 
-    __slots__ = ("__weakref__", "_function", "_future", "worker")
+    __slots__ = ("__weakref__", "_function", "_future", "was_queued", "worker")
 
     def __init__(self, worker: object, future: Future[Any], function: Function) -> None:
         self.worker: object = worker
+        self.was_queued = False
         self._future: Future[Any] | None = future
         self._function: Function | None = function
 

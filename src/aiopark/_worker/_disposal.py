@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 class Disposal:
     """A result that nobody took, on its way back to the thread."""
 
-    __slots__ = ("_on_dropped", "_result", "worker")
+    __slots__ = ("_on_dropped", "_result", "was_queued", "worker")
 
     def __init__(self, worker: object, on_dropped: Callable[[Any], object], result: Any) -> None:
         self.worker: Final = worker
+        self.was_queued = False
         self._on_dropped: Final = on_dropped
         self._result: Final = result
 

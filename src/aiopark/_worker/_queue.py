@@ -60,6 +60,7 @@ class CallQueue:
         Raises:
             queue.Full: it may not wait, and would be beyond the limit.
         """
+        call.was_queued = True  # nothing comes in between this and the next statement, as in `_permit`
         self._calls[call] = True
         if refuses and self.limit is not None and len(self) > self.limit:
             raise queue.Full(f"{self.limit} calls wait in the queue already: await run(), which waits for its turn")
@@ -72,9 +73,9 @@ class CallQueue:
         self._line.appendleft(disposal)
 
     def withdraw(self, call: Item) -> bool:
-        """Take the call out. Returns whether it was there: then it never runs."""
+        """Take the call out. Returns whether nobody had: then it never runs."""
         if self._calls.pop(call, None) is None:
-            return False
+            return not call.was_queued  # its caller was interrupted before
         try:
             self._line.remove(call)
         except ValueError:
