@@ -234,7 +234,7 @@ class Tenancy:
         who = cell.describe()
         self.word: Final = word
         self._watch: Final = watch(word, partial(_hint, reference))
-        self._lease: Final = Lease(word, lambda: who, partial(_unused, reference))
+        self._lease: Final = Lease(word, who.__str__, partial(_unused, reference))
         self._lease.take()
 
     def end_with(self, parker: Parker) -> None:

@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 
 import pytest
 from support import in_thread, parked_task, storm
@@ -224,6 +225,33 @@ def test_a_loop_that_watches_no_descriptors():
     parker = aiopark.Parker()
     parker._cell["owner"] = bridge.waiter()
     parker.unpark()
+
+
+def test_a_drain_that_the_loop_forgot_does_not_make_it_deaf():
+    """As above. Only who was posted to it waits, for the next ring, which the next park brings about."""
+
+    class Forgetful(NoReaders):
+        forgets = False
+
+        def call_soon_threadsafe(self, callback, *args, **options):
+            return super().call_soon_threadsafe(time.monotonic if self.forgets else callback, *args, **options)
+
+    async def main():
+        parkers = [aiopark.Parker(), aiopark.Parker()]
+        loop = asyncio.get_running_loop()
+        first = await parked_task(parkers[0])
+        loop.forgets = True
+        with in_thread(parkers[0].unpark):
+            pass
+        loop.forgets = False
+        await asyncio.sleep(0)
+        assert not first.done()
+        second = await parked_task(parkers[1])
+        with in_thread(parkers[1].unpark):
+            await asyncio.wait_for(asyncio.gather(first, second), 30)
+
+    with asyncio.Runner(loop_factory=Forgetful) as runner:
+        runner.run(main())
 
 
 def test_a_failing_call_soon_threadsafe_surfaces():

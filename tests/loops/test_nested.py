@@ -9,7 +9,8 @@ CASES = [
     "by_a_thread_inside",
     "one_outside_from_within",
     "one_inside_from_without",
-    "on_a_word",
+    "on_words",
+    "on_a_word_that_slept_before",
     "a_deadline_inside",
 ]
 
@@ -17,7 +18,7 @@ CASES = [
 @needs("nest_asyncio")
 @pytest.mark.parametrize(
     ("case", "watcher"),
-    [(case, watcher) for case in CASES for watcher in (WATCHERS if case == "on_a_word" else list(WATCHERS)[:1])],
+    [(case, watcher) for case in CASES for watcher in (WATCHERS if case.startswith("on_") else list(WATCHERS)[:1])],
 )
 def test_nest_asyncio(case, watcher):
     run = run_program("nested", case, options=("-W", "ignore::DeprecationWarning"), AIOPARK_WATCHER=watcher)

@@ -76,8 +76,11 @@ class SteppedWatchThread(WatchThread):
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
-        self.thread = SimpleNamespace(ident=1, join=lambda: wait_for(lambda: self.ended))
+        self.thread = SimpleNamespace(ident=1)
         self.ended = False
+
+    def join(self):
+        wait_for(lambda: self.ended)
 
     @property
     def _armed(self):

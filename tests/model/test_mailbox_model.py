@@ -7,6 +7,8 @@ import pytest
 from aiopark._loops._mailbox import Mailbox
 from model.explore import LostError, SteppedDeque, explore, step, wait_for
 
+pytestmark = pytest.mark.explored
+
 
 def stepped(name):
     """A field each access of which is a step."""

@@ -15,6 +15,8 @@ from aiopark._thread_waiter import ThreadWaiter
 from model.explore import LostError, explore, step, wait_for
 from model.scripted import DEADLINE, ScriptedLoop, SteppedPermitCell, script
 
+pytestmark = pytest.mark.explored
+
 
 @pytest.fixture
 def clock(monkeypatch):

@@ -20,7 +20,7 @@ from model.kernel import Kernel, RingLoop, SteppedWatchThread, World, closing, s
 from model.scripted import ScriptedLoop, SteppedPermitCell
 
 __all__ = ["scripted"]
-pytestmark = pytest.mark.usefixtures("scripted")
+pytestmark = [pytest.mark.explored, pytest.mark.usefixtures("scripted")]
 
 
 def test_a_watch_thread_hints_whoever_parks(monkeypatch):

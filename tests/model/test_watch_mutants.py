@@ -21,7 +21,7 @@ from model.kernel import RingLoop, SteppedWatchThread, World, closing, scripted
 from model.scripted import ScriptedLoop
 
 __all__ = ["scripted"]
-pytestmark = pytest.mark.usefixtures("scripted")
+pytestmark = [pytest.mark.explored, pytest.mark.usefixtures("scripted")]
 
 
 def test_a_lease_that_ended_without_taking_the_waits_off_would_leave_one_that_swallows_a_wake(monkeypatch):

@@ -39,7 +39,7 @@ async def by_a_thread_inside():
             for _ in range(3):
                 inner = aiopark.Parker()
                 soon(inner)
-                assert await inner.park_timeout(10)
+                await asyncio.wait_for(inner.park(), 10)  # not park_timeout, which takes what it has slept through
 
         nested(inside())
 
@@ -82,15 +82,42 @@ async def one_inside_from_without():
     await asyncio.wait_for(tasks[0], 10)
 
 
-async def on_a_word():
-    with aiopark.Word() as word, aiopark.Parker(word) as outer:
+async def on_words():
+    """A task that its word has woken runs the loop, in which another one parks, and one that was parked before."""
+    with (
+        aiopark.Word() as word,
+        aiopark.Parker(word) as outer,
+        aiopark.Word() as third,
+        aiopark.Parker(third) as before,
+    ):
+        task = asyncio.ensure_future(before.park())
         threading.Timer(0.05, word.unpark).start()
         await outer.park()
 
         async def inside():
             with aiopark.Word() as another, aiopark.Parker(another) as inner:
                 threading.Timer(0.05, another.unpark).start()
-                assert await inner.park_timeout(10)
+                await asyncio.wait_for(inner.park(), 10)
+            threading.Timer(0.05, third.unpark).start()
+            await asyncio.wait_for(task, 10)
+
+        nested(inside())
+
+
+async def on_a_word_that_slept_before():
+    with (
+        aiopark.Word() as word,
+        aiopark.Parker(word) as outer,
+        aiopark.Word() as other,
+        aiopark.Parker(other) as before,
+    ):
+        task = asyncio.ensure_future(before.park())
+        threading.Timer(0.05, word.unpark).start()
+        await outer.park()
+
+        async def inside():
+            threading.Timer(0.05, other.unpark).start()
+            await asyncio.wait_for(task, 10)
 
         nested(inside())
 

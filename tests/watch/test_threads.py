@@ -341,6 +341,26 @@ def test_close_by_another_thread_while_the_first_arm_starts_the_thread(hints, mo
     memory.close()
 
 
+def test_close_while_the_thread_has_an_ident_but_may_not_be_joined_yet(watch, monkeypatch):
+    closing = threading.Event()
+    goes_on = threading.Thread._set_native_id
+
+    def begin(self):
+        if self.name.startswith("aiopark-watch-"):
+            block_until(closing.is_set)
+        goes_on(self)
+
+    def close():
+        block_until(lambda: watch._thread is not None and watch._thread.thread.ident is not None)
+        threading.Timer(0.01, closing.set).start()
+        watch.close()
+        assert waiter_threads() == 0
+
+    monkeypatch.setattr(threading.Thread, "_set_native_id", begin)
+    with in_thread(close):
+        arm(watch)
+
+
 def test_close_races_the_first_park(monkeypatch):
     monkeypatch.setattr(aiopark._parker, "watch", ThreadWatch)
 

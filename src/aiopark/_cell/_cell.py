@@ -98,8 +98,9 @@ class Cell:
         self.groups: Final[dict[object, Any]] = {}  # see `_waiting`
         self.in_kernel = False
         self._backend = backend
-        self._sleep = partial(backend.wait, place.address, shared=place.shared)
-        self._wake_all = partial(backend.wake_all, place.address, shared=place.shared)
+        keywords: dict[str, Any] = {"shared": True} if place.shared else {}  # none: 0.3 kB a word less
+        self._sleep: Callable[[int, float | None], None] = partial(backend.wait, place.address, **keywords)
+        self._wake_all: Callable[[], None] = partial(backend.wake_all, place.address, **keywords)
         self._order = None if PLAIN_IS_ORDERED else full_fence
 
     # --- the value ---

@@ -97,8 +97,7 @@ class Place:
         self.address: Final = address
         self.shared: Final = shared
         self.lease: Final[dict[str, Lease]] = {}
-        # What the open cells hold, by id (ctypes' objects have no hash). Written under the lock; the dead leave alone.
-        self.memories: Final[weakref.WeakValueDictionary[int, object]] = weakref.WeakValueDictionary()
+        self.memories: list[weakref.ref[object]] = []  # what the open cells hold, and some that is gone; under the lock
 
 
 _places: Final[weakref.WeakValueDictionary[int, Place]] = weakref.WeakValueDictionary()
@@ -118,10 +117,11 @@ def place_at(address: int, memory: object, *, shared: bool) -> Place:
     """
     with _attaching:
         place = _places.get(address)
-        if place is None or (place.shared != shared and not place.memories):
+        alive = [] if place is None else [reference for reference in place.memories if reference() is not None]
+        if place is None or (place.shared != shared and not alive):
             place = _places[address] = Place(address, shared=shared)
         if place.shared == shared:
-            place.memories[id(memory)] = memory
+            place.memories = [*alive, weakref.ref(memory)]
             return place
     raise ValueError(
         f"there is a word at {address:#x} already, with shared={place.shared}: all words at one address must say "

@@ -178,6 +178,8 @@ class AsyncioBridge(Mailbox):
         return self.loop.time()
 
     def waiter(self) -> AsyncioWaiter:
+        if not self._has_doorbell:
+            self._rung = -1  # a drain at whose first line a signal handler raises is forgotten: let others ring again
         return AsyncioWaiter(self)
 
     @types.coroutine
@@ -222,16 +224,16 @@ class AsyncioBridge(Mailbox):
         # readers in a task of trio, and tells sniffio of asyncio in its callbacks only, which `running_loop` asks.
         if getattr(self.loop, "_nest_patched", False) or "trio_asyncio" in sys.modules:
             self._rung = -1  # the loop may forget the call, if a signal handler raises at its first line
-            self.loop.call_soon(self._drain_all, context=contextvars.Context())
+            self.loop.call_soon(self._drain_all, True, context=contextvars.Context())
         else:
             self._drain_all()
 
-    def _drain_all(self) -> None:
+    def _drain_all(self, nested: bool = False) -> None:
         source = self._source()
         if source is None:
             self.drain()
         else:
-            self.drain_around(source)
+            self.drain_around(source, nested=nested)
 
     def _ring(self) -> None:
         if self._has_doorbell:

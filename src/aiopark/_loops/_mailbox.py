@@ -6,6 +6,7 @@ Who writes what, and which race is closed:
             so no lock is held that a signal handler or finalizer could run into, and nothing blocks.
   _drains   the number of drains begun. Written by the loop's thread only.
   _rung     the number of drains begun when the doorbell was last rung. Written by any poster, after its ring.
+            By the loop's thread -1, so that the next post rings, where a drain may have been forgotten.
 
 A post appends, then rings unless `_rung == _drains`, that is, unless somebody rang since the last drain began, with a
 ring that cannot get lost.
@@ -113,11 +114,20 @@ class Mailbox:
             self._ring()  # a task let KeyboardInterrupt or SystemExit out: the others are not lost
             raise
 
-    def drain_around(self, source: Source) -> None:
-        """Let the source post, and drain: its posts need no ring. On the loop's thread, called by the loop."""
+    def drain_around(self, source: Source, *, nested: bool = False) -> None:
+        """Let the source post, and drain: its posts need no ring. On the loop's thread, called by the loop.
+
+        Args:
+            source: the loop's.
+            nested: whether those who are resumed may run the loop, which then waits for a ring: so nothing may wait
+                until they have run.
+        """
         try:
             self._rung = self._drains  # a ring is under way: the drain below
-            source.before_drain()
+            if nested:
+                source.after_drain()
+            else:
+                source.before_drain()
             self.drain()
             source.after_drain()
         except BaseException:

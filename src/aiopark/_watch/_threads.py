@@ -5,6 +5,7 @@ Who writes what:
   _again          a hint to the thread itself: by `arm` and by `close`.
   closing         True by whoever closes the watch.
   failure         by the thread, before its last hint.
+  _runs           True by the thread, first of all.
 
 The thread: sleep on `_again`; if armed, sleep as long as the cell holds `_seen`; `_armed = False`; hint; and from the
 start. The owner: stand where a hint finds it; look at the cell; arm; sleep.
@@ -22,6 +23,7 @@ import errno
 import math
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from aiopark import _fork
@@ -47,6 +49,7 @@ class WatchThread:
         self._hint: Final = hint
         self._again: Final = ThreadWaiter()
         self._armed = False
+        self._runs = False
         self._seen = 0
 
     def start(self) -> None:
@@ -71,7 +74,14 @@ class WatchThread:
         self.closing = True
         self._again.wake()
 
+    def join(self) -> None:
+        """Wait until the thread, which has an ident and was stopped, has ended."""
+        while not self._runs:
+            time.sleep(0)  # it has an ident a moment before it may be joined
+        self.thread.join()
+
     def _run(self) -> None:
+        self._runs = True
         try:
             while not self.closing:
                 if self._armed:
@@ -122,7 +132,7 @@ class ThreadWatch:
             self._cell.wake_until_gone(thread)
             # A finalizer, or what a hint woke, may close it on that very thread; and at exit no thread ends any more.
             if thread.thread is not threading.current_thread() and not sys.is_finalizing():
-                thread.thread.join()
+                thread.join()
 
     def close_later(self) -> None:
         """See `Watch.close_later`."""
