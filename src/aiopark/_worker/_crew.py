@@ -101,8 +101,11 @@ class Crew:
 
         Raises:
             queue.Full: see there.
-            RuntimeError: no thread could be started, and there is none.
+            RuntimeError: no thread could be started, and there is none; or the main thread has ended, and the calls of
+                daemon threads would hold up the end of the interpreter.
         """
+        if _exit.ending and threading.current_thread().daemon:
+            raise RuntimeError("the main thread has ended: a daemon thread cannot run functions in a Worker any more")
         if not self.queue.put(call, refuses=refuses):
             return False
         self._hint()

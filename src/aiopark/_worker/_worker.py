@@ -75,7 +75,8 @@ class Worker(NotCopied, Executor):
         ClosedError: (`run`, `blocking_run`, `submit`) the Worker was closed.
         DroppedError: (`run`, `blocking_run`) it was closed before the function began.
         RuntimeError: (`run`, `blocking_run`) called on a thread of this Worker; (what blocks) on the thread of a
-            running event loop; (all that run) no thread can be started.
+            running event loop; (all that run) no thread can be started, or the
+            main thread has ended, and this one is a daemon.
 
     Example:
         >>> import asyncio, sqlite3, aiopark
