@@ -13,9 +13,10 @@ import round_trip
 import same_loop
 import threads
 import watched_words
+import workers
 from _runner import main
 
-FILES = (threads, round_trip, burst, same_loop, many_loops, native, coalesced, processes, watched_words)
+FILES = (threads, round_trip, burst, same_loop, many_loops, native, coalesced, processes, watched_words, workers)
 
 if __name__ == "__main__":
     sys.exit(main(*(benchmark for file in FILES for benchmark in file.BENCHMARKS)))

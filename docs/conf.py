@@ -39,6 +39,10 @@ nitpick_ignore = [
     ("py:class", "Buffer"),  # collections.abc.Buffer, which is new in Python 3.12
     ("py:class", "collections.abc.Callable"),  # standard library
     ("py:class", "TracebackType"),  # standard library, types
+    ("py:class", "Future"),  # standard library, concurrent.futures
+    ("py:exc", "queue.Full"),  # standard library
+    ("py:class", "_Result"),  # what a Worker's function returns
+    ("py:class", "Seconds"),  # any real number
 ]
 
 # What the examples may use: conditions of skipif, and how to run what stands on a page in another language, or must be
@@ -81,7 +85,7 @@ def compiled(text):
 
 PUBLIC = {f"{module.__name__}.{name}" for module in (aiopark, aiopark.lowlevel) for name in module.__all__}
 # Users never call these classes: aiopark makes the objects, or `create()` does.
-NOT_CALLED = {"Backend", "Futex", "Portable", "Statistics", "Ulock", "UnparkHandle", "WaitAddress"}
+NOT_CALLED = {"Backend", "Futex", "Portable", "Statistics", "Ulock", "UnparkHandle", "WaitAddress", "WorkerStatistics"}
 
 
 def where_users_import_it(

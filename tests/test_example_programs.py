@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import PATIENCE
+from support import PATIENCE, is_installed
 
 from aiopark.lowlevel import default_backend
 
@@ -19,8 +19,11 @@ BACKEND = default_backend()
 # What each prints, and what it needs.
 PROGRAMS = {
     "c_pool/main.py": "100 jobs done; there are 2,262 primes below 20,000",
+    "fastapi_deadline.py": "200 {'answer': 1000} 503 200 {'answer': 2000}",
     "plain_ctypes.py": "after 1000 readings the sensor says 30.00",
+    "serial_driver.py": "6 answers in their order, and one question that nobody answered",
     "shared_ring.py": "100,000 items came, whole and in order",
+    "sqlite_worker.py": "500 queries answered, 500 stopped, none left running",
 }
 MISSING = {
     "c_pool/main.py": (
@@ -28,11 +31,17 @@ MISSING = {
         else "native code cannot wake this backend" if not BACKEND.supports_native_wake
         else None
     ),
+    "fastapi_deadline.py": (
+        None if all(map(is_installed, ("fastapi", "uvicorn", "httpx")))
+        else "fastapi, uvicorn or httpx is not installed"
+    ),
     "plain_ctypes.py": (
         None if BACKEND.name == "futex" and sys.maxsize > 2**32
         else "it calls the futex of 64-bit Linux, and this is not it, or waits with something else"
     ),
+    "serial_driver.py": None if hasattr(os, "openpty") else "this system has no pseudo terminals",
     "shared_ring.py": None if BACKEND.supports_shared else "this backend reaches no other process",
+    "sqlite_worker.py": None if is_installed("sqlite3") else "this Python has no sqlite3",
 }  # fmt: skip
 
 

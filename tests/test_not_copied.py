@@ -15,6 +15,8 @@ KINDS = {
     "Parker on a word": lambda: aiopark.Parker(aiopark.Word()),
     "ThreadParker on a word": lambda: aiopark.ThreadParker(aiopark.Word()),
     "Word": aiopark.Word,
+    "Worker": aiopark.Worker,
+    "WorkerPool": lambda: aiopark.WorkerPool(2),
     "UnparkHandle": lambda: aiopark.Parker().unpark_lock(),
     "UnparkHandle of a word": lambda: aiopark.Word().unpark_lock(),
 }
@@ -22,6 +24,8 @@ INSTEAD = {
     "Parker": r"shared memory .* Word\.from_buffer",
     "ThreadParker": r"shared memory .* Word\.from_buffer",
     "Word": r"`address` .* shared memory .* attach there",
+    "Worker": "one of its own in each process",
+    "WorkerPool": "one of its own in each process",
     "UnparkHandle": r"call its unpark\(\) in this process",
 }
 WAYS = {"copy": copy.copy, "deepcopy": copy.deepcopy, "in a list": lambda thing: copy.deepcopy([thing])}

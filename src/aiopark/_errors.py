@@ -1,8 +1,10 @@
-"""The two exceptions that aiopark adds to Python's own."""
+"""The exceptions that aiopark adds to Python's own."""
+
+from concurrent.futures import CancelledError
 
 
 class ClosedError(RuntimeError):
-    """The Parker or Word was closed while, or before, somebody used it.
+    """The Parker, Word or Worker was closed while, or before, somebody used it.
 
     Example:
         >>> import asyncio, aiopark
@@ -17,6 +19,21 @@ class ClosedError(RuntimeError):
     """
 
     __module__ = "aiopark"  # what users see in a traceback, and import
+
+
+class DroppedError(ClosedError, CancelledError):
+    """The Worker was closed while the function was still in its queue: it never runs.
+
+    Also a `concurrent.futures.CancelledError`, which is what the Future of a `submit` raises. It is none of asyncio's,
+    as nobody cancelled the task that waits.
+
+    Example:
+        >>> import concurrent.futures, aiopark
+        >>> issubclass(aiopark.DroppedError, (aiopark.ClosedError, concurrent.futures.CancelledError))
+        True
+    """
+
+    __module__ = "aiopark"
 
 
 class UnsupportedError(RuntimeError):

@@ -92,9 +92,9 @@ class Parker(BaseParker):
 
     def __init__(self, word: Word | None = None, *, name: str | None = None) -> None:
         super().__init__(word, name)
-        self._tenancy: _Tenancy | None = None
+        self._tenancy: Tenancy | None = None
         if word is not None:
-            self._tenancy = _Tenancy(cell_of(word), self._cell)
+            self._tenancy = Tenancy(cell_of(word), self._cell)
             self._tenancy.end_with(self)
 
     async def park(self) -> None:
@@ -219,7 +219,7 @@ class Parker(BaseParker):
                 tenancy.end_if_unused()
 
 
-class _Tenancy:
+class Tenancy:
     """A Parker on a word: the lease and the watch.
 
     They know the Parker by weak references to its permit cell. A strong one, through the waiter and its task, would
@@ -259,6 +259,11 @@ class _Tenancy:
         """End the lease, if the Parker is closed and nobody is parked."""
         if self._lease.abandoned():
             self._lease.end()
+
+
+def parts_of(parker: Parker) -> tuple[PermitCell, Tenancy | None]:
+    """Return its permit cell and, if it parks on a word, its tenancy: for who parks on several at once."""
+    return parker._cell, parker._tenancy  # noqa: SLF001  # made for this
 
 
 def _hint(reference: weakref.ref[PermitCell]) -> None:

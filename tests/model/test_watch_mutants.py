@@ -49,7 +49,7 @@ def test_if_close_looked_for_a_park_before_it_said_closed_the_word_would_never_b
     def end_if_unused(self):
         pass
 
-    monkeypatch.setattr(_parker._Tenancy, "end_if_unused", end_if_unused)
+    monkeypatch.setattr(_parker.Tenancy, "end_if_unused", end_if_unused)
     with pytest.raises((LostError, AssertionError, RuntimeError)):
         closing(monkeypatch, parker_kind=LooksTooEarly)
 

@@ -13,6 +13,7 @@ from support.looking import (
     waiting,
 )
 from support.waiting import PATIENCE, Crew, block_until, in_a_fork, in_thread, program, run_program, soon, until
+from support.working import Caller, Held, queued
 from support.worlds import (
     ASYNCIO,
     NO_TRIO,
@@ -41,7 +42,9 @@ __all__ = [
     "UNDER_WINE",
     "WATCHERS",
     "WORLDS",
+    "Caller",
     "Crew",
+    "Held",
     "Interrupted",
     "World",
     "asleep",
@@ -62,6 +65,7 @@ __all__ = [
     "nothing_is_watched",
     "parked_task",
     "program",
+    "queued",
     "run_program",
     "sleep_until_watched",
     "soon",

@@ -15,7 +15,7 @@ from aiopark._loops._trio import running_bridge, trio_coroutine
 if TYPE_CHECKING:
     from types import FrameType
 
-__all__ = ["AsyncioBridge", "Loop", "TaskWaiter", "parked_tasks", "running_loop"]
+__all__ = ["AsyncioBridge", "Loop", "TaskWaiter", "loop_runs_here", "parked_tasks", "running_loop"]
 
 
 def running_loop() -> Loop:
@@ -47,6 +47,15 @@ def running_loop() -> Loop:
             "a plain thread parks with aiopark.ThreadParker"
         )
     return AsyncioBridge(loop)
+
+
+def loop_runs_here() -> bool:
+    """Return whether an event loop runs on this thread, which a call that blocks would hold up."""
+    sniffio = modules.get("sniffio")
+    return (
+        asyncio._get_running_loop() is not None  # noqa: SLF001  # as above
+        or getattr(getattr(sniffio, "thread_local", None), "name", None) == "trio"
+    )
 
 
 def _is_inner(task: asyncio.Task[Any] | None) -> bool:

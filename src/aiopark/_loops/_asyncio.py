@@ -19,6 +19,7 @@ import sys
 import types
 import weakref
 from asyncio import _get_running_loop, current_task
+from contextlib import nullcontext
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,7 +27,7 @@ from aiopark._loops._doorbell import Doorbell, EventfdDoorbell, hang
 from aiopark._loops._mailbox import Mailbox
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Awaitable, Callable, Generator
 
 
 class AsyncioWaiter:
@@ -184,6 +185,23 @@ class AsyncioBridge(Mailbox):
     @types.coroutine
     def checkpoint(self) -> Generator[None, None, None]:
         yield
+
+    async def checkpoint_if_cancelled(self) -> None:
+        """See `Loop.checkpoint_if_cancelled`. A Task does not tell: the cancellation comes with its next sleep."""
+
+    async def to_the_end(self, wait: Callable[[], Awaitable[None]]) -> asyncio.CancelledError | None:
+        """See `Loop.to_the_end`. `Task.cancelling` counts all of them: who cancelled takes that back, not we."""
+        # A cancelled scope of anyio cancels its tasks in each pass of the loop, as long as no shield is between.
+        scope = getattr(sys.modules.get("anyio"), "CancelScope", None)
+        cancelled: asyncio.CancelledError | None = None
+        with nullcontext() if scope is None else scope(shield=True):
+            while True:
+                try:
+                    await wait()
+                except asyncio.CancelledError as error:
+                    cancelled = error
+                else:
+                    return cancelled
 
     def never_runs(self) -> bool:
         return self.of_parent or self.loop.is_closed()

@@ -75,6 +75,22 @@ class Loop(Protocol):
         """Let other tasks run once; a cancellation is delivered here."""
         ...
 
+    def checkpoint_if_cancelled(self) -> Awaitable[None]:
+        """Deliver a cancellation that came before, where the library can tell; lets no other task run."""
+        ...
+
+    async def to_the_end(self, wait: Callable[[], Awaitable[None]]) -> BaseException | None:
+        """Await what `wait` makes until it ends, whatever cancellations come; those are not lost.
+
+        Args:
+            wait: called anew after each cancellation.
+
+        Returns:
+            The last cancellation that came meanwhile, to be raised by the caller; None where the library will
+            deliver it again.
+        """
+        ...
+
     def waiter(self) -> TaskWaiter:
         """Make the waiter for one sleep of the running task."""
         ...

@@ -112,6 +112,14 @@ class TrioBridge(Mailbox):
     def checkpoint(self) -> Awaitable[None]:
         return trio.lowlevel.checkpoint()  # noqa: ASYNC105  # the caller awaits it
 
+    def checkpoint_if_cancelled(self) -> Awaitable[None]:
+        return trio.lowlevel.checkpoint_if_cancelled()  # noqa: ASYNC105  # the caller awaits it
+
+    async def to_the_end(self, wait: Callable[[], Awaitable[None]]) -> None:
+        """See `Loop.to_the_end`. trio's cancellations last: the next checkpoint outside of the shield raises one."""
+        with trio.CancelScope(shield=True):
+            await wait()
+
     def waiter(self) -> TrioWaiter:
         return TrioWaiter(self)
 
