@@ -8,6 +8,7 @@ import resource
 import struct
 import sys
 import threading
+import time
 
 import aiopark
 
@@ -29,10 +30,15 @@ def deny_rings():
 
 
 async def woken(parker):
-    timer = threading.Timer(0.02, parker.word.unpark)
-    timer.start()
+    def unpark_once_watched():
+        while aiopark.statistics().watched_words == 0:
+            time.sleep(0.001)
+        parker.word.unpark()
+
+    thread = threading.Thread(target=unpark_once_watched)
+    thread.start()
     assert await parker.park_timeout(30)
-    timer.join()
+    thread.join()
 
 
 async def sleep_once():

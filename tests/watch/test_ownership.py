@@ -49,7 +49,7 @@ def once(monkeypatch, kind, name, *, after=False):
 
 def park_soon_unparked(parker, word):
     async def main():
-        with in_thread(lambda: (block_until(lambda: is_parked(parker)), word.unpark())):
+        with in_thread(lambda: (block_until(lambda: aiopark.statistics().watched_words), word.unpark())):
             await parker.park()
 
     ASYNCIO.run(main)
