@@ -30,15 +30,20 @@ def deny_rings():
 
 
 async def woken(parker):
+    over = []
+
     def unpark_once_watched():
-        while aiopark.statistics().watched_words == 0:
+        while aiopark.statistics().watched_words == 0 and not over:
             time.sleep(0.001)
         parker.word.unpark()
 
     thread = threading.Thread(target=unpark_once_watched)
     thread.start()
-    assert await parker.park_timeout(30)
-    thread.join()
+    try:
+        assert await parker.park_timeout(30)
+    finally:
+        over.append(True)
+        thread.join()
 
 
 async def sleep_once():
