@@ -6,13 +6,16 @@ first, gives it up: calls `interrupt`, and parks on until the function has ended
 
 Who writes what:
   result, error  the thread, before END; after that whoever takes them.
+  BEGUN          a key of a dict, by the thread, before it looks for END.
   END            a key of a dict, set once with setdefault: of thread and caller one comes first. The thread sets it to
                  ENDED, after the function. The caller sets it to a lock of its own that it holds, and it releases the
                  lock after `interrupt` has returned.
 
 Which race that closes:
   no interrupt for another's function   `interrupt` is called only by a caller that came first, and the thread, which
-                                        finds the lock, does not go on to another call before it is released.
+                                        finds the lock, does not go on to another call before it is released. And only
+                                        if the caller then finds BEGUN, a key of the same dict: else the function never
+                                        runs, for a thread that begins later finds END, or the call is being dropped.
   no result is lost                     the one who comes second disposes of what nobody takes: the thread if the
                                         caller gave up first, the caller if the function had ended.
 """
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
     from aiopark._worker._function import Function
 
+BEGUN: Final = "begun"
 END: Final = "end"
 ENDED: Final = "ended"
 
@@ -69,11 +73,12 @@ class Call:
     Attributes:
         worker, was_queued: see `Item`.
         is_abandoned: nobody waits for the end any more. Written by the caller.
+        is_taken: whether the caller has the result or the error. Written by the caller.
         interrupt_error: what `interrupt` raised, for the caller.
     """
 
     __slots__ = ("__weakref__", "_cell", "_error", "_function", "_interrupt", "_on_dropped", "_parker", "_result",
-                 "interrupt_error", "is_abandoned", "was_queued", "worker")  # fmt: skip
+                 "interrupt_error", "is_abandoned", "is_taken", "was_queued", "worker")  # fmt: skip
 
     def __init__(
         self,
@@ -89,7 +94,7 @@ class Call:
         self._interrupt: Final = interrupt
         self._on_dropped: Final = on_dropped
         self._cell: Final[dict[str, Any]] = {}
-        self.was_queued = self.is_abandoned = False
+        self.was_queued = self.is_abandoned = self.is_taken = False
         self._result: Any = None
         self._error: BaseException | None = None
         self.interrupt_error: BaseException | None = None
@@ -99,7 +104,8 @@ class Call:
     def run(self) -> None:
         """See `Item.run`."""
         function, self._function = self._function, None
-        runs = END not in self._cell  # else it was given up just now
+        self._cell[BEGUN] = True
+        runs = END not in self._cell  # Pairs with: give_up. Else it was given up just now
         if runs:
             assert function is not None
             self._result, self._error = function()
@@ -127,8 +133,14 @@ class Call:
     # --- the caller ---
 
     def outcome(self) -> Any:
-        """Return the result, or raise what the function raised. Once, after the end."""
-        error = self.take_error()
+        """Return the result, or raise what the function raised. Once, after the end.
+
+        Whoever calls it disposes of the result if this raises and `is_taken` is False: a signal handler came first.
+        """
+        # Statements, which no signal handler interrupts.
+        self.is_taken = True
+        error = self._error
+        self._error = None
         if error is None:
             return self._result
         try:
@@ -154,7 +166,8 @@ class Call:
         lock = allocate_lock()
         lock.acquire()
         try:
-            if self._cell.setdefault(END, lock) is lock and interrupt and self._interrupt is not None:
+            first = self._cell.setdefault(END, lock) is lock
+            if first and interrupt and self._interrupt is not None and BEGUN in self._cell:  # Pairs with: run
                 self._interrupt()
         except BaseException as error:
             self.interrupt_error = error
@@ -205,9 +218,14 @@ class SubmittedCall:
 
     def drop(self) -> None:
         """See `Item.drop`. Also if the Future was cancelled."""
-        future, _ = self._take()
-        future.cancel()
-        future.set_running_or_notify_cancel()
+        future = self._future
+        if future is not None:
+            future.cancel()
+            try:
+                future.set_running_or_notify_cancel()
+            except RuntimeError:
+                pass  # interrupted, and done again: it was notified already
+            self.worker = self._future = self._function = None
 
 
 def raise_last(*errors: BaseException | None) -> NoReturn:

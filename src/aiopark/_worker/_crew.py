@@ -36,6 +36,7 @@ from aiopark import _fork
 from aiopark._parker import Parker
 from aiopark._thread_waiter import ThreadWaiter
 from aiopark._worker import _exit
+from aiopark._worker._disposal import tell
 from aiopark._worker._queue import CallQueue
 
 if TYPE_CHECKING:
@@ -175,7 +176,9 @@ class Crew:
             )
 
     def join(self) -> None:
-        """Block until every thread has ended, but for this one."""
+        """Block until every thread has ended. One of them waits for none: another might do so, too."""
+        if self.has(threading.current_thread()):
+            return
         for thread in list(self._started):
             while thread in self._started and thread is not threading.current_thread():
                 try:
@@ -215,7 +218,10 @@ class Crew:
         try:
             while (item := self._take(thread)) is not None:
                 thread.worker = item.worker
-                item.run()
+                try:
+                    item.run()
+                except BaseException as error:  # of a callback of a Future; Exceptions the Future logs itself
+                    tell(error)
                 item = thread.worker = None  # lest it lives on while the thread sleeps
                 if _fork.epoch != epoch:
                     return  # the function has forked, and this is the child, where this thread is no worker's

@@ -39,6 +39,11 @@ def dispose(on_dropped: Callable[[Any], object], result: Any) -> None:
 
 def tell(error: BaseException) -> None:
     """Tell the user of an exception that nobody waits for, as of one that ended a thread."""
-    threading.excepthook(
-        threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread()))
-    )
+    try:
+        threading.excepthook(_arguments(error))
+    except BaseException as raised:
+        threading.__excepthook__(_arguments(raised))  # the user's own hook failed
+
+
+def _arguments(error: BaseException) -> threading.ExceptHookArgs:
+    return threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread()))

@@ -4,6 +4,7 @@ Who writes what:
   _calls  a dict, whose keys are the calls. A key is set by the caller, and removed by whoever decides about the call: a
           thread that will run it, a caller that withdraws it, or `drop`. Only one finds the key. CLOSED is a key, too,
           set by `shut` and never removed.
+  _dropped  a dict, whose keys are the calls that `drop` has taken out, until their callers are told.
   _line   a deque: the same calls in their order, after the Disposals. One that has no key any more is passed over.
 
 Each operation on them is one step in C, as in `_permit`.
@@ -36,11 +37,12 @@ class CallQueue:
         limit: how many calls may wait until it refuses; None: any number.
     """
 
-    __slots__ = ("_calls", "_line", "limit")
+    __slots__ = ("_calls", "_dropped", "_line", "limit")
 
     def __init__(self, limit: int | None) -> None:
         self.limit: Final = limit
         self._calls: Final[dict[Any, bool]] = {}
+        self._dropped: Final[dict[Item, bool]] = {}
         self._line: Final[deque[Item]] = deque()
 
     def __len__(self) -> int:
@@ -109,15 +111,30 @@ class CallQueue:
         self._calls[CLOSED] = True
 
     def drop(self) -> None:
-        """Tell the callers of all calls that these never run."""
+        """Tell the callers of all calls that these never run. One that was interrupted is done again, and goes on."""
         for call in list(self._calls):
-            if call is not CLOSED and not isinstance(call, Disposal) and self.withdraw(call):
-                call.drop()
+            if call is not CLOSED and not isinstance(call, Disposal):
+                # Statements: no signal handler that raises comes between them, as in `_permit`.
+                try:
+                    del self._calls[call]
+                except KeyError:
+                    continue  # a thread or its caller was faster
+                self._dropped[call] = True
+        for call in list(self._dropped):
+            call.drop()
+            self._dropped.pop(call, None)
+        for item in list(self._line):  # the disposals are left
+            if item not in self._calls:
+                try:
+                    self._line.remove(item)
+                except ValueError:
+                    pass  # a thread has passed over it
 
     def forget_after_fork(self) -> None:
         """In the child of a fork: the calls are the parent's."""
         closed = CLOSED in self._calls
         self._line.clear()
         self._calls.clear()
+        self._dropped.clear()
         if closed:
             self.shut()

@@ -111,7 +111,7 @@ class Worker(NotCopied, Executor):
         # Not __del__, which free-threaded builds run after the modules' globals are gone.
         weakref.finalize(self, self._crew.collected, self._describe()).atexit = False
 
-    async def run(
+    async def run(  # noqa: C901  # one frame: see `Call.outcome`
         self,
         function: Callable[..., _Result],
         /,
@@ -169,7 +169,12 @@ class Worker(NotCopied, Executor):
         if cancelled is None:
             if not entered:
                 raise _closed()
-            return call.outcome()  # type: ignore[no-any-return]
+            try:
+                return call.outcome()  # type: ignore[no-any-return]
+            except BaseException:
+                if not call.is_taken:
+                    self._crew.dispose(call.disposal())
+                raise
         # Not in the except block: what is raised in there has the cancellation as its context. It is to be the reverse.
         call.is_abandoned = abandon_on_cancel
         try:
@@ -183,7 +188,7 @@ class Worker(NotCopied, Executor):
             call.is_abandoned = True
             del cancelled
 
-    def blocking_run(
+    def blocking_run(  # noqa: C901, PLR0912  # one frame: see `Call.outcome`
         self,
         function: Callable[..., _Result],
         /,
@@ -240,7 +245,12 @@ class Worker(NotCopied, Executor):
             if cancelled is None:
                 if not entered:
                     raise _closed()
-                return call.outcome()  # type: ignore[no-any-return]
+                try:
+                    return call.outcome()  # type: ignore[no-any-return]
+                except BaseException:
+                    if not call.is_taken:
+                        self._crew.dispose(call.disposal())
+                    raise
             if self._crew.queue.withdraw(call):
                 raise cancelled
             call.is_abandoned = abandon_on_cancel
@@ -248,7 +258,12 @@ class Worker(NotCopied, Executor):
                 if not abandon_on_cancel:
                     parker.park()
             elif isinstance(cancelled, TimeoutError):
-                return call.outcome()  # type: ignore[no-any-return]
+                try:
+                    return call.outcome()  # type: ignore[no-any-return]
+                except BaseException:
+                    if not call.is_taken:
+                        self._crew.dispose(call.disposal())
+                    raise
             else:
                 self._crew.dispose(call.disposal())
             raise_last(call.interrupt_error, call.take_error(), cancelled)
