@@ -133,10 +133,7 @@ class Call:
     # --- the caller ---
 
     def outcome(self) -> Any:
-        """Return the result, or raise what the function raised. Once, after the end.
-
-        Whoever calls it disposes of the result if this raises and `is_taken` is False: a signal handler came first.
-        """
+        """Return the result, or raise what the function raised. Once, after the end."""
         # Statements, which no signal handler interrupts.
         self.is_taken = True
         error = self._error
@@ -151,6 +148,7 @@ class Call:
     def take_error(self) -> BaseException | None:
         """Return what the function raised, once: its traceback will know frames that know the call."""
         error, self._error = self._error, None
+        self.is_taken = error is not None
         return error
 
     def give_up(self, *, interrupt: bool = True) -> bool:
@@ -177,8 +175,12 @@ class Call:
         return self._cell.setdefault(END, lock) is lock
 
     def disposal(self) -> Disposal | None:
-        """Return what is to be done on the worker's thread with the result of a function that had ended."""
-        if self._error is not None or self._on_dropped is None:
+        """Return what is to be done on the worker's thread with a result that the caller, who raises, has not taken.
+
+        None: nothing. The function has not ended, raised, or was given up before its end: then the thread disposes.
+        """
+        untaken = self._cell.get(END) is ENDED and not self.is_taken and self._error is None
+        if not untaken or self._on_dropped is None:
             return None
         return Disposal(self.worker, self._on_dropped, self._result)
 

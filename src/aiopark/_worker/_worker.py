@@ -111,7 +111,7 @@ class Worker(NotCopied, Executor):
         # Not __del__, which free-threaded builds run after the modules' globals are gone.
         weakref.finalize(self, self._crew.collected, self._describe()).atexit = False
 
-    async def run(  # noqa: C901  # one frame: see `Call.outcome`
+    async def run(
         self,
         function: Callable[..., _Result],
         /,
@@ -153,42 +153,39 @@ class Worker(NotCopied, Executor):
         entered = False
         cancelled: BaseException | None = None
         try:
-            entered = self._crew.enter(call)
-            if entered:
-                await parker.park()
-        except GeneratorExit:
-            # Maybe by the collector, on some other thread, where nobody expects interrupt().
-            call.is_abandoned = True
-            if not (self._crew.queue.withdraw(call) or call.give_up(interrupt=False)):
-                self._crew.dispose(call.disposal())
-            raise
-        except BaseException as error:
-            if self._crew.queue.withdraw(call):
-                raise
-            cancelled = error
-        if cancelled is None:
-            if not entered:
-                raise _closed()
             try:
-                return call.outcome()  # type: ignore[no-any-return]
-            except BaseException:
-                if not call.is_taken:
-                    self._crew.dispose(call.disposal())
+                entered = self._crew.enter(call)
+                if entered:
+                    await parker.park()
+            except GeneratorExit:
+                # Maybe by the collector, on some other thread, where nobody expects interrupt().
+                call.is_abandoned = True
+                if not self._crew.queue.withdraw(call):
+                    call.give_up(interrupt=False)
                 raise
-        # Not in the except block: what is raised in there has the cancellation as its context. It is to be the reverse.
-        call.is_abandoned = abandon_on_cancel
-        try:
-            if not call.give_up():
-                self._crew.dispose(call.disposal())
-            elif not abandon_on_cancel:
+            except BaseException as error:
+                if self._crew.queue.withdraw(call):
+                    raise
+                cancelled = error
+            # Not in the except block: what is raised in there has the cancellation as its context. It is to be the
+            # reverse.
+            if cancelled is None:
+                if not entered:
+                    raise _closed()
+                return call.outcome()  # type: ignore[no-any-return]
+            call.is_abandoned = abandon_on_cancel
+            if call.give_up() and not abandon_on_cancel:
                 again = await loop.to_the_end(parker.park)
                 cancelled = cancelled if again is None else again
             raise_last(call.interrupt_error, call.take_error(), cancelled)
+        except BaseException:
+            self._crew.dispose(call.disposal())
+            raise
         finally:
             call.is_abandoned = True
             del cancelled
 
-    def blocking_run(  # noqa: C901, PLR0912  # one frame: see `Call.outcome`
+    def blocking_run(
         self,
         function: Callable[..., _Result],
         /,
@@ -236,21 +233,16 @@ class Worker(NotCopied, Executor):
         entered = False
         cancelled: BaseException | None = None
         try:
-            entered = self._crew.enter(call)
-            if entered and not parker.park_until(deadline):
-                cancelled = TimeoutError(f"the function had not ended after {timeout} seconds")
-        except BaseException as error:
-            cancelled = error
-        try:
+            try:
+                entered = self._crew.enter(call)
+                if entered and not parker.park_until(deadline):
+                    cancelled = TimeoutError(f"the function had not ended after {timeout} seconds")
+            except BaseException as error:
+                cancelled = error
             if cancelled is None:
                 if not entered:
                     raise _closed()
-                try:
-                    return call.outcome()  # type: ignore[no-any-return]
-                except BaseException:
-                    if not call.is_taken:
-                        self._crew.dispose(call.disposal())
-                    raise
+                return call.outcome()  # type: ignore[no-any-return]
             if self._crew.queue.withdraw(call):
                 raise cancelled
             call.is_abandoned = abandon_on_cancel
@@ -258,15 +250,11 @@ class Worker(NotCopied, Executor):
                 if not abandon_on_cancel:
                     parker.park()
             elif isinstance(cancelled, TimeoutError):
-                try:
-                    return call.outcome()  # type: ignore[no-any-return]
-                except BaseException:
-                    if not call.is_taken:
-                        self._crew.dispose(call.disposal())
-                    raise
-            else:
-                self._crew.dispose(call.disposal())
+                return call.outcome()  # type: ignore[no-any-return]
             raise_last(call.interrupt_error, call.take_error(), cancelled)
+        except BaseException:
+            self._crew.dispose(call.disposal())
+            raise
         finally:
             call.is_abandoned = True
             del cancelled
